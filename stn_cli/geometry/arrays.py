@@ -1,0 +1,41 @@
+"""What the Python array API standard leaves open: precision, and products that autocast must not touch."""
+
+from typing import Any
+
+import array_api_compat
+
+Array = Any
+"""A NumPy array or a torch tensor."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array API namespace of the arrays (`array_api_compat.numpy` or `.torch`)."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def at_least_float32(array: Array) -> Array:
+    """The array itself, or a float32 copy of it when it is of half precision or of integers."""
+    xp = namespace(array)
+    if array.dtype in (xp.float32, xp.float64):
+        return array
+    return xp.astype(array, xp.float32)
+
+
+def like(values: Any, array: Array) -> Array:
+    """`values` (NumPy array or nested sequence) in the library, dtype and device of `array`."""
+    return namespace(array).asarray(values, dtype=array.dtype, device=array_api_compat.device(array))
+
+
+def detached(array: Array) -> Array:
+    """The values alone, outside any automatic differentiation."""
+    return array.detach() if array_api_compat.is_torch_array(array) else array
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Matrix product in the precision of its operands, also inside `torch.autocast`."""
+    if not array_api_compat.is_torch_array(a):
+        return a @ b
+    import torch  # noqa: PLC0415  the caller has it already
+
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b

@@ -1,0 +1,58 @@
+"""Composition: exact where a family is closed under it, a chain of stages where none is."""
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import ClassVar
+
+from stn_cli.geometry.arrays import Array, matmul, namespace
+from stn_cli.geometry.base import Transform
+from stn_cli.geometry.linear import Affine, Linear, compose_linear
+from stn_cli.geometry.tps import ThinPlateSpline
+
+
+@dataclass(frozen=True, eq=False)
+class Cascade(Transform):
+    """Stages composed: `Cascade((a, b, c))(p) == a(b(c(p)))`. The parameters are composed, never the images."""
+
+    stages: tuple[Transform, ...]
+    kind: ClassVar[str] = "cascade"
+
+    @property
+    def theta(self) -> Array:
+        """θ of all stages, one after the other."""
+        parts = [stage.theta for stage in self.stages]
+        return namespace(*parts).concat(parts, axis=-1)
+
+    def __call__(self, points: Array) -> Array:
+        return reduce(lambda p, stage: stage(p), reversed(self.stages), points)
+
+    def jacobian(self, points: Array) -> Array:
+        *outer, innermost = self.stages
+        product, points = innermost.jacobian(points), innermost(points)
+        for stage in reversed(outer):
+            product, points = matmul(stage.jacobian(points), product), stage(points)
+        return product
+
+    def inverse(self) -> "Cascade":
+        return Cascade(tuple(stage.inverse() for stage in reversed(self.stages)))
+
+
+def compose(a: Transform, b: Transform) -> Transform:
+    """`a @ b` in the smallest family that holds it exactly."""
+    match a, b:
+        case Linear(), Linear():
+            return compose_linear(a, b)
+        case Linear(), ThinPlateSpline() if a.rank <= Affine.rank and a.dims == b.dims:
+            return b.after(Affine.from_matrix(a.matrix))
+        case _:
+            stages = _stages(a) + _stages(b)
+            # The join may still close: (s₁ @ affine) @ affine is s₁ @ affine again.
+            middle = len(_stages(a)) - 1
+            if isinstance(stages[middle], Linear) and isinstance(stages[middle + 1], Linear):
+                joined = compose(stages[middle], stages[middle + 1])
+                stages = (*stages[:middle], joined, *stages[middle + 2 :])
+            return Cascade(stages)
+
+
+def _stages(transform: Transform) -> tuple[Transform, ...]:
+    return transform.stages if isinstance(transform, Cascade) else (transform,)

@@ -1,0 +1,64 @@
+"""Between normalised coordinates and pixels, and between an image and the square that a network sees of it."""
+
+import numpy as np
+from jaxtyping import Float
+
+from stn_cli.geometry.arrays import Array, like, matmul, namespace
+from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear
+
+Size = tuple[int, int]
+
+
+def pixel_points(points: Float[Array, "*batch 2"], size: Size) -> Float[Array, "*batch 2"]:
+    """Normalised points as corner-based pixel coordinates of an image of (height, width)."""
+    height, width = size
+    return (points + 1.0) * like((width / 2.0, height / 2.0), points)
+
+
+def pixel_matrix(transform: Linear, source_size: Size, output_size: Size) -> Float[Array, "*batch 3 3"]:
+    """Corner-based pixel matrix, output → source: takes (x, y, 1) of the crop to the source (times w)."""
+    matrix = transform.matrix
+    to_source = like(_to_pixels(source_size), matrix)
+    from_output = like(np.linalg.inv(_to_pixels(output_size)), matrix)
+    product = matmul(matmul(to_source, matrix), from_output)
+    return product / product[..., 2:, 2:]
+
+
+def center_based(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
+    """A corner-based pixel matrix in OpenCV's convention, whose origin is the centre of the first pixel."""
+    return _shifted(matrix, 0.5)
+
+
+def corner_based(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
+    """The inverse of `center_based`."""
+    return _shifted(matrix, -0.5)
+
+
+def letterbox(source_size: Size, input_size: Size) -> Affine:
+    """Where a network input of (height, width) looks on an image: all of it, centred, aspect kept.
+
+    The result maps the input's normalised frame to the image's; along one axis it reaches beyond the image.
+    """
+    (source_h, source_w), (input_h, input_w) = source_size, input_size
+    pixels_per_input_pixel = max(source_h / input_h, source_w / input_w)
+    x = pixels_per_input_pixel * input_w / source_w
+    y = pixels_per_input_pixel * input_h / source_h
+    return Affine(np.array([x, 0.0, 0.0, 0.0, y, 0.0]))
+
+
+def zoom(factor: float, dims: int, array: Array) -> Linear:
+    """The crop enlarged by `factor` about its centre, in the library, dtype and device of `array`."""
+    if dims == 3:
+        return Affine3d(like((factor, 0, 0, 0, 0, factor, 0, 0, 0, 0, factor, 0), array))
+    return Attention(like((factor, 0.0, 0.0), array))
+
+
+def _to_pixels(size: Size) -> np.ndarray:
+    half_h, half_w = size[0] / 2.0, size[1] / 2.0
+    return np.array([[half_w, 0.0, half_w], [0.0, half_h, half_h], [0.0, 0.0, 1.0]])
+
+
+def _shifted(matrix: Array, offset: float) -> Array:
+    move = np.array([[1.0, 0.0, offset], [0.0, 1.0, offset], [0.0, 0.0, 1.0]])
+    shifted = matmul(matmul(like(np.linalg.inv(move), matrix), matrix), like(move, matrix))
+    return shifted / namespace(shifted).asarray(shifted[..., 2:, 2:])

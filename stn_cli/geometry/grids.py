@@ -1,0 +1,23 @@
+"""Points of the crop: its pixel centres and its outline."""
+
+import numpy as np
+from jaxtyping import Float64
+
+
+def grid(size: tuple[int, ...]) -> Float64[np.ndarray, "n d"]:
+    """Centres of all pixels of a crop (height, width), row by row, as points (x, y) in −1…1.
+
+    Of a volume (depth, height, width) the points are (x, y, z).
+    """
+    axes = [(2.0 * np.arange(n) + 1.0) / n - 1.0 for n in size]
+    mesh = np.meshgrid(*axes, indexing="ij")
+    return np.stack([axis.ravel() for axis in reversed(mesh)], axis=-1)
+
+
+def outline(points_per_edge: int = 2) -> Float64[np.ndarray, "n 2"]:
+    """The border of the crop from its top left corner clockwise, not closed: 4·(points_per_edge − 1) points."""
+    step = np.linspace(-1.0, 1.0, points_per_edge)[:-1]
+    edge = np.ones_like(step)
+    x = np.concatenate((step, edge, -step, -edge))
+    y = np.concatenate((-edge, step, edge, -step))
+    return np.stack((x, y), axis=-1)

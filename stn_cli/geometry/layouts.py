@@ -1,0 +1,82 @@
+"""Where the control points of a spline lie in the crop, and the spline's system, solved once per layout."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float64
+
+from stn_cli.errors import GeometryError
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """n×n control points over the whole crop, row by row (Jaderberg et al. 2015, section 3.2)."""
+
+    n: int
+    kind: ClassVar[str] = "grid"
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise GeometryError(f"a grid layout needs n ≥ 2, not {self.n}")
+
+    @property
+    def points(self) -> Float64[np.ndarray, "k 2"]:
+        axis = np.linspace(-1.0, 1.0, self.n)
+        x, y = np.meshgrid(axis, axis)
+        return np.stack((x.ravel(), y.ravel()), axis=-1)
+
+
+@dataclass(frozen=True)
+class BorderLayout:
+    """n points along the top border, then n along the bottom, left to right (RARE, Shi et al. 2016, section 3.1.2)."""
+
+    n: int
+    kind: ClassVar[str] = "border"
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise GeometryError(f"a border layout needs n ≥ 2, not {self.n}")
+
+    @property
+    def points(self) -> Float64[np.ndarray, "k 2"]:
+        x = np.linspace(-1.0, 1.0, self.n)
+        return np.concatenate([np.stack((x, np.full(self.n, y)), axis=-1) for y in (-1.0, 1.0)])
+
+
+Layout = GridLayout | BorderLayout
+
+
+def layout_from_name(name: str) -> Layout:
+    """`grid 4x4` or `border 2x10`, as records and configurations have it."""
+    kind, _, size = name.partition(" ")
+    rows, _, columns = size.partition("x")
+    if kind == "grid" and rows.isdecimal() and rows == columns:
+        return GridLayout(int(rows))
+    if kind == "border" and rows == "2" and columns.isdecimal():
+        return BorderLayout(int(columns))
+    raise GeometryError(f"unknown layout {name!r}; it is 'grid NxN' or 'border 2xN'")
+
+
+def layout_name(layout: Layout) -> str:
+    """The inverse of `layout_from_name`."""
+    return f"{layout.kind} {2 if isinstance(layout, BorderLayout) else layout.n}x{layout.n}"
+
+
+@lru_cache(maxsize=32)
+def spline_weights(layout: Layout) -> Float64[np.ndarray, "k+3 k"]:
+    """Matrix that takes the targets of the control points to the spline's coefficients (Bookstein 1989).
+
+    With L = [[U, P], [Pᵀ, 0]], P = [1, x, y], it is the first k columns of L⁻¹: the rows are k radial weights and the
+    affine part (constant, x, y). Solved in float64.
+    """
+    points = layout.points
+    k = len(points)
+    difference = points[:, None, :] - points[None, :, :]
+    square = np.sum(difference**2, axis=-1)
+    system = np.zeros((k + 3, k + 3))
+    system[:k, :k] = np.where(square > 0, square * np.log(np.where(square > 0, square, 1.0)), 0.0)
+    system[:k, k:] = np.column_stack((np.ones(k), points))
+    system[k:, :k] = system[:k, k:].T
+    return np.linalg.solve(system, np.eye(k + 3, k))

@@ -1,0 +1,97 @@
+"""The thin-plate spline: fixed control points in the crop, moved to where θ says in the source."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from jaxtyping import Float
+
+from stn_cli.geometry.arrays import Array, at_least_float32, like, matmul, namespace
+from stn_cli.geometry.base import InverseTransform, Transform, check_dof
+from stn_cli.geometry.layouts import Layout, spline_weights
+from stn_cli.geometry.linear import Affine
+
+
+@dataclass(frozen=True, eq=False)
+class ThinPlateSpline(Transform):
+    """θ = the source points (x₀, y₀, x₁, y₁, …) of the layout's control points, (..., 2k).
+
+    The spline bends least among the maps that take every control point of the layout to its source point
+    (Bookstein 1989; Jaderberg et al. 2015; RARE, Shi et al. 2016, eq. 2-4).
+    """
+
+    theta: Array
+    layout: Layout
+    kind: ClassVar[str] = "tps"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", at_least_float32(self.theta))
+        check_dof(self, 2 * len(self.layout.points))
+
+    @classmethod
+    def identity(cls, layout: Layout, array: Array | None = None) -> Self:
+        """The identity, in the library, dtype and device of `array` (NumPy float64 by default)."""
+        return cls(like(layout.points.ravel(), np.zeros(0) if array is None else array), layout)
+
+    @property
+    def control_points(self) -> Float[Array, "*batch k 2"]:
+        """Source points of the layout's control points."""
+        return namespace(self.theta).reshape(self.theta, (*self.theta.shape[:-1], -1, 2))
+
+    def __call__(self, points: Float[Array, "*batch n 2"]) -> Float[Array, "*batch2 n 2"]:
+        return matmul(self._basis(points), self.control_points)
+
+    def jacobian(self, points: Float[Array, "*batch n 2"]) -> Float[Array, "*batch2 n 2 2"]:
+        xp = namespace(points, self.theta)
+        per_axis = [matmul(basis, self.control_points) for basis in self._basis_derivatives(points)]
+        return xp.stack(per_axis, axis=-1)
+
+    def inverse(self) -> InverseTransform:
+        return InverseTransform(self, start=self.affine_part().inverse())
+
+    def affine_part(self) -> Affine:
+        """The affine map nearest to the spline at its control points (least squares)."""
+        points = self.layout.points
+        system = np.column_stack((points, np.ones(len(points))))
+        fit = matmul(like(np.linalg.pinv(system), self.theta), self.control_points)
+        xp = namespace(fit)
+        flat = xp.reshape(xp.matrix_transpose(fit), (*fit.shape[:-2], 6))
+        return Affine(flat)
+
+    def after(self, affine: Affine) -> Self:
+        """`affine @ self`: exact, since a spline followed by an affine map is the spline of the moved points."""
+        moved = affine(self.control_points)
+        return type(self)(namespace(moved).reshape(moved, (*moved.shape[:-2], -1)), self.layout)
+
+    def _offsets(self, points: Array) -> tuple[Array, Array]:
+        offset = points[..., :, None, :] - like(self.layout.points, points)
+        square = namespace(points).sum(offset * offset, axis=-1)
+        return offset, square
+
+    def _basis(self, points: Array) -> Array:
+        """Weights (..., n, k) with which the control points add up to the images of the points."""
+        xp = namespace(points)
+        _, square = self._offsets(points)
+        radial = square * _safe_log(square)
+        terms = xp.concat((radial, xp.ones_like(points[..., :1]), points), axis=-1)
+        return self._weighted(terms)
+
+    def _basis_derivatives(self, points: Array) -> tuple[Array, Array]:
+        xp = namespace(points)
+        offset, square = self._offsets(points)
+        radial = 2.0 * offset * (_safe_log(square) + 1.0)[..., None]
+        zero, one = xp.zeros_like(points[..., :1]), xp.ones_like(points[..., :1])
+        d_dx = xp.concat((radial[..., 0], zero, one, zero), axis=-1)
+        d_dy = xp.concat((radial[..., 1], zero, zero, one), axis=-1)
+        return self._weighted(d_dx), self._weighted(d_dy)
+
+    def _weighted(self, terms: Array) -> Array:
+        basis = matmul(terms, like(spline_weights(self.layout), terms))
+        return namespace(basis).astype(basis, self.theta.dtype)
+
+
+def _safe_log(square: Array) -> Array:
+    """log r², and 0 at a control point, where r² log r² and its derivative vanish."""
+    xp = namespace(square)
+    there = square > 0
+    return xp.where(there, xp.log(xp.where(there, square, xp.ones_like(square))), xp.zeros_like(square))

@@ -1,0 +1,89 @@
+"""The thin-plate spline against scikit-image's and SciPy's, and where its inverse ends."""
+
+import numpy as np
+import pytest
+from scipy.interpolate import RBFInterpolator
+from skimage.transform import ThinPlateSplineTransform
+
+from stn_cli.errors import GeometryError
+from stn_cli.geometry import Affine, BorderLayout, GridLayout, ThinPlateSpline, grid, layout_from_name, pixel_points
+from stn_cli.geometry.layouts import layout_name
+from tests.geometry.examples import spline_theta
+
+LAYOUTS = ("grid 3x3", "grid 4x4", "border 2x2", "border 2x10")
+VGA = (480, 640)
+
+
+def spline(layout, **options):
+    return ThinPlateSpline(spline_theta(layout, **options), layout_from_name(layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_agrees_with_scikit_image_to_a_hundredth_of_a_pixel(layout):
+    transform = spline(layout, spread=0.15)
+    oracle = ThinPlateSplineTransform.from_estimate(transform.layout.points, transform.control_points)
+    points = grid(VGA)[::13]
+    ours, theirs = pixel_points(transform(points), VGA), pixel_points(oracle(points), VGA)
+    np.testing.assert_allclose(ours, theirs, atol=0.01)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_agrees_with_scipy(layout):
+    transform = spline(layout, spread=0.15)
+    oracle = RBFInterpolator(transform.layout.points, transform.control_points, kernel="thin_plate_spline")
+    points = 1.2 * grid((21, 23))
+    np.testing.assert_allclose(transform(points), oracle(points), atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_takes_each_control_point_to_where_theta_says(layout, array):
+    transform = ThinPlateSpline(array(spline_theta(layout)), layout_from_name(layout))
+    np.testing.assert_allclose(transform(array(transform.layout.points)).ravel(), spline_theta(layout), atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_is_affine_where_its_control_points_are(layout):
+    affine = Affine(np.array([0.8, 0.2, 0.1, -0.15, 0.9, -0.05]))
+    points = layout_from_name(layout).points
+    transform = ThinPlateSpline(affine(points).ravel(), layout_from_name(layout))
+    everywhere = 3 * grid((9, 9))
+    np.testing.assert_allclose(transform(everywhere), affine(everywhere), atol=1e-11)
+    np.testing.assert_allclose(transform.affine_part().theta, affine.theta, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_names_round_trip(layout):
+    assert layout_name(layout_from_name(layout)) == layout
+
+
+def test_layouts_list_their_points_in_reading_order():
+    assert GridLayout(2).points.tolist() == [[-1, -1], [1, -1], [-1, 1], [1, 1]]
+    assert BorderLayout(3).points.tolist() == [[-1, -1], [0, -1], [1, -1], [-1, 1], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "grid", "grid 4", "grid 4x5", "grid 1x1", "border 3x5", "border 2x1", "border 2x", "ring 4x4", "grid -4x-4"],
+)
+def test_unknown_layouts_are_refused(name):
+    with pytest.raises(GeometryError, match="layout"):
+        layout_from_name(name)
+
+
+def nearly_folded_flat():
+    """x' = x² + 0.2·x at the control points: the plane folds along x ≈ −0.1, nothing near is shown left of it."""
+    x, y = GridLayout(5).points.T
+    return ThinPlateSpline(np.stack((x * x + 0.2 * x, y), -1).ravel(), GridLayout(5))
+
+
+def test_a_point_beyond_a_fold_has_no_inverse():
+    transform = nearly_folded_flat()
+    seen = transform(np.array([[0.7, 0.3]]))
+    preimage = transform.inverse()(np.concatenate((seen, [[-0.9, 0.0]])))
+    np.testing.assert_allclose(transform(preimage[:1]), seen, atol=1e-9)
+    assert np.isnan(preimage[1]).all()
+
+
+def test_a_spline_collapsed_to_a_point_has_no_inverse():
+    with pytest.raises(GeometryError, match="cannot be inverted"):
+        ThinPlateSpline(np.zeros(32), GridLayout(4)).inverse()
