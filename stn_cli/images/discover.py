@@ -1,0 +1,126 @@
+"""From the paths a user names to the files to work on."""
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from stn_cli.errors import NoInputError, StorageError
+from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECTIFIED
+
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input file, and its name below the folder or pattern it was found through."""
+
+    path: Path
+    relative: PurePosixPath
+
+
+def discover(inputs: Sequence[Path], recursive: bool = True, exclude: Path | None = None) -> list[Source]:
+    """The image files that `inputs` name, each once, in the order of the inputs and sorted within each.
+
+    A named file is taken whatever its suffix. A folder gives the files with the suffix of a known format, and a
+    path that does not exist but holds `*`, `?` or `[` is matched as a pattern (`**` for any depth). From folders
+    and patterns, names that begin with a dot and `*.rectified.*` are left out, and so is what lies below
+    `exclude`, the output folder. Links to files are followed, links to folders are not.
+
+    Raises NoInputError for a path that is not there and when nothing is found at all, and StorageError for a
+    folder that cannot be listed.
+    """
+    canonical = canonical_names()
+    excluded = None if exclude is None else os.path.realpath(exclude)
+    found: dict[str, Source] = {}
+    for given in inputs:
+        for source in _expand(given, recursive, excluded):
+            found.setdefault(canonical(source.path), source)
+    if not found:
+        named = ", ".join(map(str, inputs)) or "the command"
+        suffixes = " ".join(sorted(FORMAT_OF_SUFFIX))
+        raise NoInputError(f"no image in {named} (looked for {suffixes})")
+    return list(found.values())
+
+
+def canonical_names() -> Callable[[Path], str]:
+    """A function from a path to the one absolute spelling of it, which looks each folder up once.
+
+    Links are resolved in the folder only, so that a link and the file it points to stay two names.
+    """
+    folders = functools.cache(os.path.realpath)
+    return lambda path: f"{folders(path.parent)}{os.sep}{path.name}"
+
+
+def _expand(given: Path, recursive: bool, excluded: str | None) -> Iterable[Source]:
+    try:
+        is_folder = given.is_dir()
+        exists = is_folder or given.exists()
+    except OSError as error:
+        raise StorageError(f"cannot look at {given}: {error.strerror}") from error
+    if is_folder:
+        return sorted(_walk(given, recursive, excluded), key=_sort_key)
+    if exists:
+        return [Source(given, PurePosixPath(given.name))]
+    matches = sorted(_match(given, excluded), key=_sort_key)
+    if not matches:
+        reason = "matches no image" if _GLOB_CHARACTERS & set(str(given)) else "does not exist"
+        raise NoInputError(f"{given} {reason}")
+    return matches
+
+
+def _sort_key(source: Source) -> tuple[str, ...]:
+    return source.relative.parts
+
+
+def _walk(root: Path, recursive: bool, excluded: str | None) -> Iterator[Source]:
+    """The images below `root`. Beside each folder goes its real path, to be compared with `excluded`."""
+    pending = [(root, PurePosixPath(), os.path.realpath(root))]
+    while pending:
+        folder, below, real = pending.pop()
+        for entry in _list(folder):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                real_child = f"{real}{os.sep}{entry.name}"
+                if recursive and real_child != excluded:
+                    pending.append((folder / entry.name, below / entry.name, real_child))
+            elif _is_input_name(entry.name) and _is_file(entry):
+                yield Source(folder / entry.name, below / entry.name)
+
+
+def _list(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise StorageError(f"cannot list the folder {folder}: {error.strerror}") from error
+
+
+def _is_input_name(name: str) -> bool:
+    stem, _, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" in FORMAT_OF_SUFFIX and not stem.endswith(RECTIFIED)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    # The first question costs no system call; the second follows a link and takes a loop of links for no file.
+    return entry.is_file(follow_symlinks=False) or Path(entry.path).is_file()
+
+
+def _match(pattern: Path, excluded: str | None) -> Iterator[Source]:
+    """The images that a pattern matches, named below the part of it that holds no glob character."""
+    parts = pattern.parts
+    first = next((i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part)), None)
+    if first is None:
+        return
+    prefix, rest = Path(*parts[:first]), parts[first:]
+    if rest[-1] == "**":
+        rest = (*rest, "*")  # Path.glob gives folders only for a last `**`, until Python 3.13
+    for path in prefix.glob("/".join(rest)):
+        relative = PurePosixPath(*path.relative_to(prefix).parts)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or not _is_input_name(path.name) or not path.is_file():
+            continue
+        if excluded is None or not Path(os.path.realpath(path.parent)).is_relative_to(excluded):
+            yield Source(path, relative)
