@@ -1,0 +1,66 @@
+"""How many source pixels one pixel of the crop stands for, and what it takes to average them.
+
+Reading one interpolated value where a pixel covers many is aliasing. Both samplers answer it alike: the source is
+first shrunk by area averages to a pyramid level still finer than the crop, then read several times for every pixel.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stn_cli.geometry import Transform, grid
+from stn_cli.geometry.arrays import detached, like, namespace
+
+Resample = Literal["auto", "bilinear", "bicubic", "nearest"]
+Fill = Literal["border"] | tuple[float, ...]
+"""What lies outside the source: its border pixels continued, or one value a channel (a single value serves all)."""
+
+RESAMPLES: tuple[Resample, ...] = ("auto", "bilinear", "bicubic", "nearest")
+
+_LATTICE_POINTS = 17
+_FINER_THAN_CROP = 4.0
+"""A level's pixels are at least this many times finer than the crop's, so that the second average stays faithful."""
+_SLACK = 0.25
+"""Bilinear interpolation alone averages well enough up to this much more than one pixel."""
+_MOST_READINGS = 16
+"""Readings a pixel and axis at most; where the footprint varies beyond that, the level gets coarser instead."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Plan of an anti-aliased reading.
+
+    Attributes:
+        level: the source is shrunk by 2**level.
+        readings: interpolated readings per pixel of the crop, for each axis in the order of sizes (y before x).
+    """
+
+    level: int
+    readings: tuple[int, ...]
+
+
+POINTWISE = Footprint(0, (1, 1))
+
+
+def footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> Footprint:
+    """Plan for reading a crop of `output_size` from a source of `source_size`; one plan for a whole batch."""
+    lattice = grid((_LATTICE_POINTS,) * transform.dims)
+    points = like(lattice, transform.theta)
+    xp = namespace(points)
+    jacobian = detached(transform.jacobian(points))
+    to_source = like(np.array(source_size[::-1])[:, None] / np.array(output_size[::-1])[None, :], points)
+    pixels = jacobian * to_source
+    spread = xp.sqrt(xp.sum(pixels * pixels, axis=-2))
+    spread = xp.reshape(spread, (-1, transform.dims))
+    widest = [float(xp.max(spread[:, axis])) for axis in range(transform.dims)]
+    if not all(math.isfinite(value) for value in widest):
+        return Footprint(0, (1,) * transform.dims)
+    level = max(_level(float(xp.min(spread)) / _FINER_THAN_CROP), _level(2 * max(widest) / _MOST_READINGS))
+    readings = tuple(min(max(1, math.ceil(value / 2**level - _SLACK)), _MOST_READINGS) for value in reversed(widest))
+    return Footprint(level, readings)
+
+
+def _level(pixels: float) -> int:
+    return max(0, math.floor(math.log2(max(pixels, 1.0))))

@@ -1,0 +1,140 @@
+"""The CPU sampler: OpenCV on whole pixels, with the behaviour of `differentiable.sample` within one grey level."""
+
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Num
+
+from stn_cli.errors import ImageError
+from stn_cli.geometry import Transform, grid
+from stn_cli.sampling.footprint import POINTWISE, Fill, Resample, footprint
+
+_INTERPOLATION = {
+    "auto": cv2.INTER_LINEAR,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST,
+}
+_STRIP_READINGS = 1 << 20
+"""Readings taken at once: keeps the map of a large crop to some 16 MB."""
+_OPENCV_SIDE = 32_766
+"""`cv2.remap` counts pixels in 16 bits."""
+
+
+def warp(
+    pixels: Num[np.ndarray, "h w c"],
+    transform: Transform,
+    size: tuple[int, int],
+    *,
+    resample: Resample = "auto",
+    fill: Fill = "border",
+) -> Num[np.ndarray, "out_h out_w c"]:
+    """The crop of `size` (height, width) that `transform` shows of `pixels`.
+
+    Args:
+        pixels: uint8, uint16 or float32; 1 to 4 channels. The second of two and the fourth of four channels are
+            alpha: colours are weighted by it.
+        transform: output → input, unbatched, NumPy.
+        size, resample, fill: as in `differentiable.sample`; fill in the values of the pixels.
+
+    Raises:
+        ImageError: a side exceeds what OpenCV can address.
+    """
+    source_size = pixels.shape[:2]
+    plan = footprint(transform, source_size, size) if resample == "auto" else POINTWISE
+    weighted = _premultiplied(pixels) if pixels.shape[2] in (2, 4) else pixels
+    level, extent = _shrunk(weighted, plan.level, fill)
+    if max(*level.shape[:2], *size) > _OPENCV_SIDE:
+        raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
+    readings = plan.readings
+    rows = max(1, _STRIP_READINGS // (size[1] * math.prod(readings)))
+    strips = [
+        _averaged(_read(level, extent * _positions(transform, size, readings, strip), resample, fill), readings)
+        for strip in _strips(size[0], rows)
+    ]
+    crop = np.concatenate(strips) if len(strips) > 1 else strips[0]
+    return _straight(crop, pixels.dtype) if pixels.shape[2] in (2, 4) else crop
+
+
+def _strips(height: int, rows: int) -> Iterator[slice]:
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+def _positions(
+    transform: Transform, size: tuple[int, int], readings: tuple[int, ...], rows: slice
+) -> Float[np.ndarray, "fine_h fine_w 2"]:
+    """Where the readings for some rows of the crop lie in the source, 0…1 across it."""
+    height, width = size
+    fine = ((rows.stop - rows.start) * readings[0], width * readings[1])
+    points = grid(fine)
+    # The grid spans −1…1 over these rows alone; y becomes that of the whole crop.
+    points[:, 1] = (2 * rows.start + (points[:, 1] + 1.0) * (rows.stop - rows.start)) / height - 1.0
+    positions: np.ndarray = (transform(points) + 1.0) / 2.0
+    return positions.reshape(*fine, 2)
+
+
+def _read(level: np.ndarray, positions: np.ndarray, resample: Resample, fill: Fill) -> np.ndarray:
+    """Interpolated values at corner-based pixel positions (x, y) of the level."""
+    centred = (positions - 0.5).astype(np.float32)
+    values = cv2.remap(
+        level,
+        centred[..., 0],
+        centred[..., 1],
+        _INTERPOLATION[resample],
+        borderMode=cv2.BORDER_REPLICATE if fill == "border" else cv2.BORDER_CONSTANT,
+        borderValue=_border_value(fill),
+    )
+    return values.reshape(*centred.shape[:2], level.shape[2])
+
+
+def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:
+    if readings == (1, 1):
+        return values
+    ky, kx = readings
+    height, width, channels = values.shape
+    size = (width // kx, height // ky)
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
+
+
+def _shrunk(pixels: np.ndarray, level: int, fill: Fill) -> tuple[np.ndarray, Float[np.ndarray, "2"]]:
+    """The pyramid level, and the source's extent (x, y) in its pixels: levels are padded to whole pixels."""
+    height, width = pixels.shape[:2]
+    step = 2**level
+    if level:
+        mode = cv2.BORDER_REPLICATE if fill == "border" else cv2.BORDER_CONSTANT
+        padded = cv2.copyMakeBorder(pixels, 0, -height % step, 0, -width % step, mode, value=_border_value(fill))
+        small = cv2.resize(padded, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
+        pixels = small.reshape(*small.shape[:2], pixels.shape[2])
+    return pixels, np.array([width / step, height / step])
+
+
+def _border_value(fill: Fill) -> tuple[float, ...]:
+    if fill == "border":
+        return (0.0,)
+    return fill if len(fill) > 1 else fill * 4
+
+
+def _premultiplied(pixels: np.ndarray) -> np.ndarray:
+    """Float32 with colours weighted by alpha; grey and alpha get a third, empty channel.
+
+    OpenCV's exact bilinear kernels exist for one, three and four channels.
+    """
+    full = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    alpha = pixels[..., -1:].astype(np.float32)
+    parts = [pixels[..., :-1] * (alpha / full), alpha]
+    if pixels.shape[2] == 2:
+        parts.insert(1, np.zeros_like(alpha))
+    return np.ascontiguousarray(np.concatenate(parts, axis=-1), dtype=np.float32)
+
+
+def _straight(weighted: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The inverse of `_premultiplied`."""
+    alpha = weighted[..., -1:]
+    full = 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
+    colours = weighted[..., :1] if weighted.shape[2] == 3 else weighted[..., :3]
+    colours = np.divide(colours * full, alpha, out=np.zeros_like(colours), where=alpha > 0)
+    straight = np.concatenate((colours, alpha), axis=-1)
+    return straight.astype(dtype) if dtype == np.float32 else np.rint(np.clip(straight, 0, full)).astype(dtype)
