@@ -1,0 +1,31 @@
+"""A small classifier of the rectified crop."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stn_cli.networks.config import ClassifierConfig
+from stn_cli.networks.localization import Standardize, conv_trunk
+
+
+class CropClassifier(nn.Module):
+    """Logits over the classes of a crop of the configured size."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        trunk = conv_trunk(config.channels, config.widths)
+        with torch.no_grad():
+            features = trunk.eval()(torch.zeros(1, config.channels, *config.input_size)).shape[1]
+        self.layers = nn.Sequential(
+            Standardize(),
+            trunk.train(),
+            nn.Dropout(0.2),
+            nn.Linear(features, config.hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(config.hidden, len(config.classes)),
+        )
+
+    def forward(self, crop: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        logits: Tensor = self.layers(crop)
+        return logits

@@ -1,0 +1,110 @@
+"""Localization nets: from what they see to θ (Jaderberg et al. 2015, section 3.1)."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stn_cli.networks.config import LocalizerConfig
+
+_SHARPNESS = 3.0
+"""Exponent on the votes of the angle bins, so that of two opposite opinions the stronger wins instead of their mean."""
+_PRIOR_CONCENTRATION = 4.0
+"""Of the initial votes about angle 0 (von Mises)."""
+
+
+class Pose(NamedTuple):
+    """What a localization net says of a batch.
+
+    Attributes:
+        theta: parameters of its transform.
+        confidence: logit of the probability that the pose is right.
+        angle_votes: logits over the angle bins, of none where the net has none.
+    """
+
+    theta: Float[Tensor, "b dof"]
+    confidence: Float[Tensor, " b"]
+    angle_votes: Float[Tensor, "b bins"]
+
+
+class Standardize(nn.Module):
+    """Zero mean and unit deviation over each image, so that brightness and contrast do not matter."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
+        deviation = (centred * centred).mean(dim=(1, 2, 3), keepdim=True).add(1e-4).sqrt()
+        return centred / deviation
+
+
+def conv_trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """Levels of two convolutions each, the first of which halves the size; the first level has one of 5×5."""
+    layers: list[nn.Module] = [*_conv(channels, widths[0], kernel=5, stride=2)]
+    for narrow, wide in itertools.pairwise(widths):
+        layers += [*_conv(narrow, narrow), *_conv(narrow, wide, stride=2)]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def fc_trunk(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """Fully connected layers over all pixels."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for narrow, wide in itertools.pairwise((inputs, *widths)):
+        layers += [nn.Linear(narrow, wide), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class LocalizationNet(nn.Module):
+    """Trunk and head; the head's weights start at zero and its bias at the identity."""
+
+    def __init__(self, config: LocalizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.trunk == "conv":
+            trunk = conv_trunk(config.channels, config.widths)
+        else:
+            trunk = fc_trunk(config.channels * math.prod(config.input_size), config.widths)
+        features = _features(trunk, config.channels, config.input_size)
+        self.trunk = nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
+        self.head = nn.Linear(config.hidden, config.transform.dof + 1 + config.angle_bins)
+        self.register_buffer("identity", torch.tensor(config.transform.identity_theta).float(), persistent=False)
+        angles = torch.arange(config.angle_bins) * (2 * math.pi / max(1, config.angle_bins))
+        self.register_buffer("bin_angles", angles, persistent=False)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        if config.angle_bins:
+            with torch.no_grad():
+                self.head.bias[-config.angle_bins :] = _PRIOR_CONCENTRATION * angles.cos()
+
+    identity: Tensor
+    bin_angles: Tensor
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
+        raw = self.head(self.trunk(x)).float()
+        dof, bound = self.config.transform.dof, self.config.bound
+        theta = self.identity + bound * torch.tanh(raw[:, :dof] / bound)
+        votes = raw[:, dof + 1 :]
+        if self.config.angle_bins:
+            log_scale, _, shift_x, shift_y = theta.unbind(1)
+            theta = torch.stack((log_scale, self._angle(votes), shift_x, shift_y), dim=1)
+        return Pose(theta, raw[:, dof], votes)
+
+    def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
+        share = F.softmax(_SHARPNESS * votes, dim=1)
+        return torch.atan2(share @ self.bin_angles.sin(), share @ self.bin_angles.cos())
+
+
+def _conv(narrow: int, wide: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(narrow, wide, kernel, stride, kernel // 2, bias=False)
+    return convolution, nn.BatchNorm2d(wide), nn.ReLU(inplace=True)
+
+
+def _features(trunk: nn.Module, channels: int, size: tuple[int, int]) -> int:
+    """Length of what the trunk makes of an image, found without computing anything."""
+    training = trunk.training
+    with torch.no_grad():
+        length = trunk.eval()(torch.zeros(1, channels, *size)).shape[1]
+    trunk.train(training)
+    return int(length)

@@ -1,0 +1,139 @@
+"""The spatial transformer as a layer: localize, then sample. It fits anywhere in a network."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stn_cli.geometry import Affine, Cascade, Transform, TransformSpec, letterbox, zoom
+from stn_cli.networks.localization import Pose
+from stn_cli.sampling.differentiable import sample
+from stn_cli.sampling.footprint import Fill, Resample
+
+
+class Stage(nn.Module):
+    """A localization net, the transform that its θ stands for, and what it is shown.
+
+    Args:
+        localizer: any module from (b, c, *input) to θ (b, dof), or to a `Pose`.
+        spec: the family of transforms.
+        input_size: the localizer sees the region found so far at this size; None: the input itself, as it is.
+        margin: that region enlarged by this factor.
+    """
+
+    def __init__(
+        self, localizer: nn.Module, spec: TransformSpec, input_size: Sequence[int] | None = None, margin: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.localizer = localizer
+        self.spec = spec
+        self.input_size = None if input_size is None else tuple(input_size)
+        self.margin = margin
+
+
+class Located(NamedTuple):
+    """Where the stages look: the composed transform after each, and what each localizer said."""
+
+    transforms: tuple[Transform, ...]
+    poses: tuple[Pose, ...]
+
+    @property
+    def transform(self) -> Transform:
+        return self.transforms[-1]
+
+
+class SpatialTransformer(nn.Module):
+    """Stages in series, their parameters composed, the input sampled once (IC-STN, Lin & Lucey 2017).
+
+    `forward` maps (b, c, *size) to (b, c, *output_size), for images and volumes of any channels, so that the module
+    can stand anywhere in a network; `locate` tells the transforms.
+
+    Args:
+        stages: one, or several in series.
+        output_size: of the crop.
+        fit: `letterbox` lets the first stage see the image with its aspect kept; `stretch` squeezes it.
+        resample, fill: as in `sample`, for the crop and for what the stages see.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        output_size: Sequence[int],
+        *,
+        fit: str = "stretch",
+        resample: Resample = "auto",
+        fill: Fill = "border",
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.output_size = tuple(output_size)
+        self.fit = fit
+        self.resample: Resample = resample
+        self.fill: Fill = fill
+
+    def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *crop"]:
+        return self.sample(x, self.locate(x).transform)
+
+    def sample(self, x: Float[Tensor, "b c *size"], transform: Transform) -> Float[Tensor, "b c *crop"]:
+        return sample(x, transform, self.output_size, resample=self.resample, fill=self.fill)
+
+    def locate(self, x: Float[Tensor, "b c *size"], *, detach: bool = False) -> Located:
+        """The composed transform after each stage.
+
+        With `detach`, a later stage does not teach an earlier one where to look (each then has its own loss).
+        """
+        transform: Transform | None = None
+        transforms: list[Transform] = []
+        poses: list[Pose] = []
+        for stage in cast("Iterable[Stage]", self.stages):
+            seen, frame = self._seen(x, stage, transform, detach=detach)
+            pose = _as_pose(stage.localizer(seen))
+            # θ is stated in what the stage was shown; undoing its margin makes θ = identity change nothing.
+            transform = frame @ stage.spec(pose.theta) @ zoom(1.0 / stage.margin, frame.dims, frame.theta)
+            transforms.append(transform)
+            poses.append(pose)
+        return Located(tuple(transforms), tuple(poses))
+
+    def _seen(self, x: Tensor, stage: Stage, so_far: Transform | None, *, detach: bool) -> tuple[Tensor, Transform]:
+        if so_far is None:
+            frame = self._first_frame(x, stage)
+            if stage.input_size is None or (stage.input_size == x.shape[2:] and stage.margin == 1.0):
+                return x, frame
+        else:
+            frame = _detached(so_far) if detach else so_far
+        frame = frame @ zoom(stage.margin, frame.dims, frame.theta)
+        return sample(x, frame, stage.input_size or tuple(x.shape[2:]), resample=self.resample, fill=self.fill), frame
+
+    def _first_frame(self, x: Tensor, stage: Stage) -> Transform:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if self.fit == "letterbox" and stage.input_size is not None:
+            height, width = x.shape[2:]
+            rows, columns = stage.input_size
+            return Affine(torch.tensor(letterbox((height, width), (rows, columns)).theta, dtype=dtype, device=x.device))
+        return zoom(1.0, x.ndim - 2, torch.zeros(0, dtype=dtype, device=x.device))
+
+
+class ParallelSpatialTransformers(nn.Module):
+    """Several spatial transformers on one input, their crops joined along the channels (Jaderberg et al. 2015, 4.3)."""
+
+    def __init__(self, heads: Sequence[SpatialTransformer]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c2 *crop"]:
+        return torch.cat([head(x) for head in self.heads], dim=1)
+
+
+def _as_pose(output: Pose | Tensor) -> Pose:
+    if isinstance(output, Pose):
+        return output
+    return Pose(output, output.new_zeros(len(output)), output.new_zeros(len(output), 0))
+
+
+def _detached(transform: Transform) -> Transform:
+    if isinstance(transform, Cascade):
+        return Cascade(tuple(_detached(stage) for stage in transform.stages))
+    return dataclasses.replace(transform, theta=transform.theta.detach())  # type: ignore[type-var]

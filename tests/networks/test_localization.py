@@ -1,0 +1,109 @@
+"""Localization nets: what they start from, how far they may go, and which descriptions make no sense."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from stn_cli.errors import UsageError
+from stn_cli.networks.config import LocalizerConfig, ModelConfig
+from stn_cli.networks.localization import LocalizationNet
+from tests.geometry.examples import PLANAR_LINEAR, SPLINES, spec
+
+
+def config(kind="affine", **options):
+    defaults = {"input_size": (16, 20), "widths": (4, 8), "hidden": 8, "channels": 1}
+    return LocalizerConfig(transform=spec(kind), **{**defaults, **options})
+
+
+def shown(n=3, channels=1):
+    return torch.rand((n, channels, 16, 20), generator=torch.Generator().manual_seed(0))
+
+
+def with_opinions(net):
+    """The net with a head that makes something of its input."""
+    torch.manual_seed(2)
+    torch.nn.init.normal_(net.head.weight, std=0.5)
+    return net.eval()
+
+
+@pytest.mark.parametrize("trunk", ["conv", "fc"])
+@pytest.mark.parametrize("kind", [*PLANAR_LINEAR, *SPLINES])
+def test_starts_at_the_identity(kind, trunk):
+    pose = LocalizationNet(config(kind, trunk=trunk, channels=3)).eval()(shown(channels=3))
+    expected = np.broadcast_to(spec(kind).identity_theta, (3, spec(kind).dof))
+    np.testing.assert_allclose(pose.theta.detach(), expected, atol=1e-6)
+    assert pose.confidence.shape == (3,)
+    assert pose.angle_votes.shape == (3, 0)
+
+
+@pytest.mark.parametrize("bins", [4, 16, 36])
+def test_angle_bins_start_upright(bins):
+    pose = LocalizationNet(config("similarity", angle_bins=bins)).eval()(shown())
+    np.testing.assert_allclose(pose.theta.detach(), 0.0, atol=1e-6)
+    assert pose.angle_votes.shape == (3, bins)
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_angle_bins_reach_every_direction(turn):
+    net = LocalizationNet(config("similarity", angle_bins=8)).eval()
+    with torch.no_grad():
+        net.head.bias[-8:] = 0.0
+        net.head.bias[-8 + turn] = 5.0
+        angle = net(shown()).theta[0, 1]
+    assert np.cos(float(angle) - turn * np.pi / 4) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("bound", [0.25, 2.0])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_parameter_goes_further_than_the_bound(bound, sign):
+    net = LocalizationNet(config(bound=bound)).eval()
+    with torch.no_grad():
+        net.head.bias[:] = sign * 1e3
+        moved = net(shown()).theta - torch.tensor(spec("affine").identity_theta).float()
+    np.testing.assert_allclose(moved, sign * bound, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trunk", ["conv", "fc"])
+def test_brightness_and_contrast_do_not_matter(trunk):
+    net = with_opinions(LocalizationNet(config(trunk=trunk)))
+    x = shown()
+    said = net(x).theta
+    assert float((said[0] - said[1]).abs().max()) > 1e-3
+    torch.testing.assert_close(net(3 * x + 50).theta, said, atol=5e-3, rtol=0)
+
+
+def test_a_blank_image_gives_finite_parameters():
+    net = with_opinions(LocalizationNet(config()))
+    assert torch.isfinite(net(torch.full((2, 1, 16, 20), 0.7)).theta).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "affine", "angle_bins": 8},
+        {"widths": ()},
+        {"widths": (4, 0)},
+        {"widths": (4,) * 6},
+        {"input_size": (1, 64), "widths": (4, 4, 4)},
+    ],
+)
+def test_a_net_that_makes_no_sense_is_a_usage_error(options):
+    with pytest.raises(UsageError):
+        config(**options)
+
+
+def test_a_model_without_a_net_is_a_usage_error():
+    with pytest.raises(UsageError):
+        ModelConfig(stages=())
+
+
+def test_a_description_survives_json():
+    model = ModelConfig(stages=(config("similarity", angle_bins=8), config("border 2x5", margin=1.2)))
+    assert msgspec.json.decode(msgspec.json.encode(model), type=ModelConfig) == model
+
+
+def test_a_description_with_an_unknown_field_is_refused():
+    text = msgspec.json.encode(config()).replace(b'"margin"', b'"margn"')
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(text, type=LocalizerConfig)

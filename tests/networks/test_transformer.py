@@ -1,0 +1,257 @@
+"""The spatial transformer as a layer: identity at first, stages composed, trainable wherever it stands."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stn_cli.geometry import Affine, Attention, Translation, letterbox
+from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig
+from stn_cli.networks.localization import LocalizationNet
+from stn_cli.networks.model import Rectifier
+from stn_cli.networks.transformer import ParallelSpatialTransformers, SpatialTransformer, Stage
+from stn_cli.sampling.differentiable import sample
+from tests.geometry.examples import PLANAR_LINEAR, SPLINES, THETA, example, spec
+
+KINDS = (*PLANAR_LINEAR, *SPLINES)
+
+
+class Says(nn.Module):
+    """A localizer that always says the same, and remembers what it was shown."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(np.asarray(theta), dtype=torch.float32))
+
+    def forward(self, x):
+        self.shown = x
+        return self.theta.expand(len(x), -1)
+
+
+def stage(kind="affine", *, channels=1, size=(16, 16), trunk="conv", margin=1.0, **options):
+    config = LocalizerConfig(
+        transform=spec(kind), input_size=size, trunk=trunk, widths=(4, 8), hidden=8, channels=channels, **options
+    )
+    return Stage(LocalizationNet(config), spec(kind), size, margin)
+
+
+def images(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("trunk", ["conv", "fc"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_transformer_is_the_identity(kind, trunk):
+    x = images(2, 3, 24, 32)
+    whole = SpatialTransformer([stage(kind, channels=3, trunk=trunk)], (24, 32)).eval()
+    half = SpatialTransformer([stage(kind, channels=3, trunk=trunk)], (12, 16)).eval()
+    torch.testing.assert_close(whole(x), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(half(x), F.avg_pool2d(x, 2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("output", [(8, 8), (24, 32), (48, 20)])
+def test_any_channels_and_any_output_size(channels, output):
+    net = SpatialTransformer([stage(channels=channels)], output).eval()
+    x = images(2, channels, 24, 32)
+    torch.testing.assert_close(net(x), sample(x, Affine.identity(x), output), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("margin", [0.8, 1.0, 1.5])
+@pytest.mark.parametrize("size", [(8, 8), (16, 16), None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_identity_parameters_change_nothing_whatever_the_margin(kind, size, margin):
+    x = images(2, 1, 16, 16)
+    stages = [Stage(Says(spec(kind).identity_theta), spec(kind), size, margin) for _ in range(2)]
+    torch.testing.assert_close(SpatialTransformer(stages, (16, 16))(x), x, atol=1e-5, rtol=0)
+
+
+def test_a_margin_shows_more_than_the_region():
+    x = images(1, 1, 32, 32)
+    seer = Says(THETA["affine"])
+    SpatialTransformer([Stage(seer, spec("affine"), (16, 16), margin=1.5)], (16, 16))(x)
+    torch.testing.assert_close(seer.shown, sample(x, Attention(torch.tensor([1.5, 0.0, 0.0])), (16, 16)))
+
+
+@pytest.mark.parametrize("second", KINDS)
+@pytest.mark.parametrize("first", ["affine", "similarity", "border 2x5"])
+def test_two_stages_sample_once_with_the_product(first, second):
+    x = images(2, 1, 40, 48)
+    localizers = [Says(example(kind).theta) for kind in (first, second)]
+    stages = [Stage(net, spec(kind), (16, 16)) for net, kind in zip(localizers, (first, second), strict=True)]
+    crop = SpatialTransformer(stages, (20, 24))(x)
+    a, b = (spec(kind)(net.theta[None]) for net, kind in zip(localizers, (first, second), strict=True))
+    torch.testing.assert_close(crop, sample(x, a @ b, (20, 24)), atol=1e-5, rtol=0)
+    twice = sample(sample(x, a, (20, 24)), b, (20, 24))
+    assert (crop - twice).abs().max() > 0.02
+    # The second stage is shown what the first found, read from the original.
+    torch.testing.assert_close(localizers[1].shown, sample(x, a, (16, 16)), atol=1e-5, rtol=0)
+
+
+def test_every_stage_tells_its_transform_and_pose():
+    net = SpatialTransformer([stage("attention"), stage("affine")], (8, 8)).eval()
+    located = net.locate(images(3, 1, 24, 24))
+    assert [transform.kind for transform in located.transforms] == ["attention", "affine"]
+    assert located.transform is located.transforms[-1]
+    assert [tuple(pose.theta.shape) for pose in located.poses] == [(3, 3), (3, 6)]
+    assert [tuple(pose.confidence.shape) for pose in located.poses] == [(3,), (3,)]
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_detached_stages_do_not_teach_the_ones_before(detach):
+    localizers = [Says([0.1, 0.0]), Says([0.0, 0.1])]
+    net = SpatialTransformer([Stage(one, spec("translation"), (8, 8)) for one in localizers], (8, 8))
+    net.locate(images(1, 1, 16, 16), detach=detach).transform.theta.sum().backward()
+    assert (localizers[0].theta.grad is None) == detach
+    assert localizers[1].theta.grad is not None
+
+
+def test_letterbox_keeps_the_aspect_of_what_is_seen_and_shown():
+    x = images(1, 1, 20, 40)
+    seer = Says(spec("similarity").identity_theta)
+    net = SpatialTransformer([Stage(seer, spec("similarity"), (40, 40))], (40, 40), fit="letterbox")
+    crop = net(x)
+    for square in (crop, seer.shown):
+        torch.testing.assert_close(square[..., 10:30, :], x, atol=1e-5, rtol=0)
+        torch.testing.assert_close(square[..., :10, :], x[..., :1, :].expand(-1, -1, 10, -1), atol=1e-5, rtol=0)
+
+
+def test_letterbox_composes_with_what_the_localizer_says():
+    x = images(1, 1, 20, 50)
+    theta = torch.tensor(THETA["similarity"])
+    net = SpatialTransformer([Stage(Says(theta), spec("similarity"), (16, 16))], (12, 12), fit="letterbox", fill=(0.5,))
+    frame = Affine(torch.tensor(letterbox((20, 50), (16, 16)).theta, dtype=torch.float32))
+    expected = sample(x, frame @ spec("similarity")(theta[None]), (12, 12), fill=(0.5,))
+    torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=0)
+
+
+def test_stretch_squeezes_the_whole_image_into_the_localizers_input():
+    seer = Says(spec("affine").identity_theta)
+    x = images(1, 1, 16, 32)
+    SpatialTransformer([Stage(seer, spec("affine"), (8, 8))], (8, 8))(x)
+    torch.testing.assert_close(seer.shown, F.avg_pool2d(x, (2, 4)), atol=1e-5, rtol=0)
+
+
+def test_parallel_transformers_join_their_crops_along_the_channels():
+    x = images(2, 3, 16, 16)
+    thetas = ([0.1, 0.0], [0.0, -0.2])
+    heads = [SpatialTransformer([Stage(Says(theta), spec("translation"), (8, 8))], (8, 10)) for theta in thetas]
+    crops = ParallelSpatialTransformers(heads)(x)
+    assert crops.shape == (2, 6, 8, 10)
+    for i, theta in enumerate(thetas):
+        torch.testing.assert_close(crops[:, 3 * i : 3 * i + 3], sample(x, Translation(torch.tensor(theta)), (8, 10)))
+
+
+def test_volumes_with_a_localizer_of_ones_own():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 12)
+            nn.init.zeros_(self.layer.weight)
+            self.layer.bias.data = torch.tensor(spec("affine3d").identity_theta).float()
+
+        def forward(self, x):
+            return self.layer(x.mean(dim=(1, 2, 3, 4))[:, None])
+
+    x = images(2, 3, 4, 6, 8)
+    net = SpatialTransformer([Stage(Own(), spec("affine3d"), (4, 4, 4)), Stage(Own(), spec("affine3d"))], (4, 6, 8))
+    crop = net(x)
+    torch.testing.assert_close(crop, x, atol=1e-5, rtol=0)
+    crop.square().sum().backward()
+    assert float(net.stages[0].localizer.layer.bias.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("kind", ["affine", "projective", "border 2x5"])
+def test_it_trains_in_the_middle_of_a_network(kind):
+    torch.manual_seed(0)
+    transformer = SpatialTransformer([stage(kind, channels=4)], (8, 8))
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), transformer, nn.Flatten(), nn.Linear(4 * 64, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    localizer = transformer.stages[0].localizer
+
+    def step():
+        optimizer.zero_grad()
+        F.cross_entropy(net(images(6, 1, 20, 20)), torch.arange(6) % 3).backward()
+        optimizer.step()
+
+    step()
+    assert float(localizer.head.weight.grad.abs().sum()) > 0
+    assert float(net[0].weight.grad.abs().sum()) > 0
+    # The head starts at zero weights; the trunk is reached once the first step has moved them.
+    step()
+    assert all(
+        float(layer.weight.grad.abs().sum()) > 0 for layer in localizer.trunk.modules() if hasattr(layer, "weight")
+    )
+
+
+def blob_at(centres, size=24):
+    axis = torch.arange(size) - (size - 1) / 2
+    dx, dy = (axis[None] - centres[:, :1]), (axis[None] - centres[:, 1:])
+    return torch.exp(-(dx[:, None, None, :] ** 2 + dy[:, None, :, None] ** 2) / 8)
+
+
+def test_it_learns_to_centre_a_blob():
+    torch.manual_seed(0)
+    net = SpatialTransformer([stage("translation", size=(24, 24))], (24, 24), fill=(0.0,))
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    centred = blob_at(torch.zeros(1, 2))
+    generator = torch.Generator().manual_seed(3)
+
+    def loss_of(centres):
+        return (net(blob_at(centres)) - centred).square().mean()
+
+    unseen = torch.rand(64, 2, generator=generator) * 10 - 5
+    before = float(loss_of(unseen).detach())
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss_of(torch.rand(32, 2, generator=generator) * 10 - 5).backward()
+        optimizer.step()
+    net.eval()
+    assert float(loss_of(unseen).detach()) < 0.3 * before
+
+
+def test_under_autocast_the_transform_is_float32():
+    net = SpatialTransformer([stage("affine"), stage("similarity")], (8, 8)).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        located = net.locate(images(1, 1, 20, 20))
+        crop = net(images(1, 1, 20, 20))
+    assert located.transform.theta.dtype == crop.dtype == torch.float32
+    torch.testing.assert_close(located.transform.theta, Affine.identity(crop).theta[None], atol=1e-5, rtol=0)
+
+
+def perturbed(net):
+    torch.manual_seed(1)
+    for parameter in net.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return net
+
+
+def test_a_state_dict_carries_everything():
+    x = images(2, 1, 24, 24)
+    trained = perturbed(SpatialTransformer([stage("affine"), stage("border 2x5", margin=1.2)], (8, 8))).train()
+    trained(x)
+    trained.eval()
+    fresh = SpatialTransformer([stage("affine"), stage("border 2x5", margin=1.2)], (8, 8)).eval()
+    assert not torch.equal(fresh(x), trained(x))
+    fresh.load_state_dict(trained.state_dict())
+    assert torch.equal(fresh(x), trained(x))
+
+
+def test_in_eval_mode_the_crop_depends_on_nothing_but_the_image():
+    net = perturbed(SpatialTransformer([stage("affine"), stage("similarity")], (8, 8))).eval()
+    x = images(4, 1, 24, 24)
+    assert torch.equal(net(x), net(x))
+    torch.testing.assert_close(net(x[2:3]), net(x)[2:3], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("classes", [(), ("cat", "dog", "emu")])
+def test_a_rectifier_crops_and_classifies(classes):
+    localizer = LocalizerConfig(transform=spec("affine"), input_size=(16, 16), widths=(4, 8), channels=1)
+    classifier = ClassifierConfig(classes=classes, input_size=(12, 20), widths=(4, 4), channels=1) if classes else None
+    model = Rectifier(ModelConfig(stages=(localizer, localizer), classifier=classifier, fit="stretch")).eval()
+    x = images(2, 1, 24, 40)
+    located, crop, logits = model(x)
+    size = (12, 20) if classes else (16, 16)
+    torch.testing.assert_close(crop, sample(x, located.transform, size))
+    assert logits.shape == (2, len(classes))

@@ -1,0 +1,67 @@
+"""Imports point downward only, and what rectifies on a CPU never imports torch."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stn_cli
+
+ROOT = Path(stn_cli.__file__).parent
+LAYERS = (
+    {"errors"},
+    {"images"},
+    {"geometry"},
+    {"sampling"},
+    {"networks"},
+    {"checkpoints"},
+    {"rectify", "training", "reports"},
+    {"cli", "__main__", "__init__"},
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+
+
+def layer_of(path):
+    return path.parts[0].removesuffix(".py")
+
+
+def imported_layers(path):
+    """Names directly under `stn_cli` that a module imports, also inside functions."""
+    package = ".".join(("stn_cli", *path.parent.parts))
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            modules = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for module in modules:
+            top, _, rest = module.partition(".")
+            name = rest.partition(".")[0]
+            # `from stn_cli import __version__` is of no layer.
+            if top == "stn_cli" and not name.startswith("__"):
+                yield name
+
+
+def test_the_package_is_there_to_be_looked_at():
+    assert {layer_of(path) for path in FILES} >= {"errors", "images", "geometry", "sampling", "networks"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_point_downward(path):
+    assert layer_of(path) in RANK, "a new module at the top belongs in LAYERS"
+    upward = [name for name in imported_layers(path) if RANK[name] > RANK[layer_of(path)]]
+    assert not upward
+
+
+@pytest.mark.parametrize(
+    "module", ["stn_cli.images", "stn_cli.geometry", "stn_cli.sampling.warp", "stn_cli.networks.config"]
+)
+def test_no_torch_on_the_way_to_a_crop(module):
+    script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT.parent).returncode == 0
