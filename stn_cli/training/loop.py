@@ -1,0 +1,228 @@
+"""The training loop: one for all objectives, resumable at any step."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stn_cli.errors import StnError, StorageError, TrainingDataError, UsageError
+from stn_cli.images import write_atomically
+from stn_cli.networks.config import ClassifierConfig, ModelConfig
+from stn_cli.networks.model import Rectifier
+from stn_cli.training.config import TrainConfig
+from stn_cli.training.objectives import Losses, losses
+from stn_cli.training.samples import Batch, Samples, batches
+from stn_cli.training.sources import Uprights
+from stn_cli.training.validation import Validation, validate
+
+STATE, CONFIG, LOG = "state.pt", "config.json", "log.jsonl"
+_LOG_EVERY = 50
+_VALIDATION_SEED_OFFSET = 1_000_003
+
+Progress = Callable[[int, dict[str, float]], None]
+
+
+class Diverged(StnError):
+    """The loss is no longer a number; the last good state is kept."""
+
+    exit_code = 9
+    default_remedy = "Lower learning_rate and start again; the state before is kept in the run folder."
+
+
+def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
+    """The model that a run trains, given the classes that its data turned out to have."""
+    if "classify" in config.objectives and len(classes) < 2:
+        raise TrainingDataError(f"classify needs two classes or more; the data has {len(classes)}")
+    classifier = None
+    if "classify" in config.objectives:
+        classifier = ClassifierConfig(
+            classes=classes,
+            input_size=config.classifier_size,
+            widths=config.classifier_widths,
+            hidden=config.classifier_hidden,
+        )
+    return ModelConfig(stages=config.stages, classifier=classifier)
+
+
+class Trainer:
+    """A run in its folder: `state.pt` to go on from, `config.json`, `log.jsonl`.
+
+    N steps equal k steps, an interruption and N − k steps, bit for bit on a CPU with the same number of threads:
+    samples and dropout depend on (seed, step) alone.
+    """
+
+    def __init__(self, config: TrainConfig, uprights: Uprights, run: Path, *, workers: int = 1) -> None:
+        self.config, self.run, self.workers = config, run, workers
+        torch.manual_seed(config.seed)
+        self.model_config = model_config(config, uprights.classes)
+        self.model = Rectifier(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.transformer.resample = config.resample
+        self.average = AveragedModel(
+            self.model,
+            multi_avg_fn=get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
+        self.optimizer = _optimizer(self.model, config)
+        self.step, self.best_score = 0, -math.inf
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.best_validation: dict[str, Any] = {}
+        training, held_out = uprights.split(config.validation_share)
+        self.samples = Samples(training, config, seed=config.seed, length=config.steps * config.batch_size)
+        self.held_out = Samples(
+            held_out, config, seed=config.seed + _VALIDATION_SEED_OFFSET, length=config.validation_samples
+        )
+
+    def train(self, progress: Progress) -> None:
+        """Trains to the last step, validating and saving on the way; `progress` hears of every step."""
+        self._prepare()
+        started, recent = time.monotonic(), _Recent()
+        for batch in self._batches():
+            parts = self._one_step(batch)
+            self.step += 1
+            recent.add(parts)
+            progress(self.step, recent.means())
+            if self.step % _LOG_EVERY == 0:
+                seconds = time.monotonic() - started
+                self._log({"step": self.step, "seconds": round(seconds, 1), **recent.means(), "rate": self._rate()})
+            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                self._validate()
+                self.save()
+
+    def best_model(self) -> Rectifier:
+        """The averaged weights with the best validation score so far."""
+        if not self.best_weights:
+            raise UsageError(f"{self.run} holds no validated weights yet", remedy="Let the run go on.")
+        model = Rectifier(self.model_config)
+        model.load_state_dict(self.best_weights)
+        return model.eval()
+
+    def save(self) -> None:
+        """Writes the state from which the run can go on."""
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+            "best_validation": json.dumps(self.best_validation),
+        }
+        temporary = self.run / f".stn-{STATE}.tmp"
+        try:
+            torch.save(state, temporary)
+            temporary.replace(self.run / STATE)
+        except (OSError, RuntimeError) as error:
+            raise StorageError(f"{self.run / STATE} cannot be written: {error}") from error
+
+    def _prepare(self) -> None:
+        """A new run folder, or the state of the one that is there."""
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.run} cannot be created: {error.strerror}") from error
+        wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
+        path = self.run / CONFIG
+        if path.exists() and path.read_bytes() != wanted:
+            raise UsageError(
+                f"{self.run} holds a run with another configuration",
+                remedy="Choose another folder with -o, or repeat the options that started the run.",
+            )
+        write_atomically(path, wanted)
+        if (self.run / STATE).exists():
+            self._load()
+
+    def _load(self) -> None:
+        try:
+            state = torch.load(self.run / STATE, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except Exception as error:
+            raise StorageError(
+                f"{self.run / STATE} cannot be resumed from: {error}", remedy="Remove it to start the run anew."
+            ) from error
+        self.step, self.best_score = state["step"], state["best_score"]
+        self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
+        _truncate_log(self.run / LOG, self.step)
+
+    def _batches(self) -> Iterator[Batch]:
+        return batches(self.samples, first=self.step, workers=self.workers)
+
+    def _one_step(self, batch: Batch) -> Losses:
+        self.model.train()
+        torch.manual_seed(hash((self.config.seed, self.step)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate() * group["scale"]
+        images = (batch.canvas.float() / 255).contiguous(memory_format=torch.channels_last)
+        output = self.model(images, detach="straighten" in self.config.objectives)
+        parts = losses(output, batch.truth, batch.label, self.model_config, self.config.classify_weight)
+        if not bool(torch.isfinite(parts.total)):
+            raise Diverged(f"the loss became {parts.total.item()} at step {self.step}")
+        self.optimizer.zero_grad()
+        parts.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+        return parts
+
+    def _rate(self) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        if self.step < self.config.warmup:
+            return self.config.learning_rate * (self.step + 1) / self.config.warmup
+        progress = (self.step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def _validate(self) -> Validation:
+        result = validate(cast("Rectifier", self.average.module), self.held_out, workers=self.workers)
+        if result.score > self.best_score:
+            self.best_score, self.best_validation = result.score, asdict(result)
+            self.best_weights = {name: value.clone() for name, value in self.average.module.state_dict().items()}
+        self._log({"step": self.step, "validation": asdict(result), "score": result.score})
+        return result
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        with (self.run / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+
+
+class _Recent:
+    """Running means of the parts of the loss."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, parts: Losses) -> None:
+        for name, value in {**parts._asdict(), "loss": parts.total}.items():
+            new = float(value.detach())
+            self.values[name] = 0.95 * self.values.get(name, new) + 0.05 * new
+
+    def means(self) -> dict[str, float]:
+        return {name: round(value, 5) for name, value in self.values.items()}
+
+
+def _optimizer(model: Rectifier, config: TrainConfig) -> torch.optim.AdamW:
+    """Localization nets have their own scale; weight decay spares biases and normalisation."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        scale = config.localizer_scale if name.startswith("transformer.") else 1.0
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((scale, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()],
+        lr=config.learning_rate,
+    )
+
+
+def _truncate_log(path: Path, step: int) -> None:
+    """Drops what an interrupted run logged after its last saved state."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
