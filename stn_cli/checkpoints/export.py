@@ -1,0 +1,158 @@
+"""Writing a checkpoint: weights, ONNX graphs, model card."""
+
+import contextlib
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from jaxtyping import Float
+from safetensors.numpy import save as save_tensors
+from torch import Tensor, nn
+
+from stn_cli.checkpoints.header import SCHEMA, Header, graph_names
+from stn_cli.checkpoints.store import CARD, METADATA_KEY, WEIGHTS, Checkpoint, open_checkpoint, tensors_digest
+from stn_cli.checkpoints.weights import inference_model, stored_weights
+from stn_cli.errors import ModelError, StorageError
+from stn_cli.images import write_atomically
+from stn_cli.networks.classifier import CropClassifier
+from stn_cli.networks.localization import LocalizationNet
+from stn_cli.networks.model import Rectifier
+
+
+class LocalizerGraph(nn.Module):
+    """image (n, c, h, w), 0…1 → θ (n, dof), confidence (n,) 0…1."""
+
+    def __init__(self, net: LocalizationNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        pose = self.net(image)
+        return pose.theta, torch.sigmoid(pose.confidence)
+
+
+class ClassifierGraph(nn.Module):
+    """crop (n, c, h, w), 0…1 → probabilities (n, classes)."""
+
+    def __init__(self, net: CropClassifier) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
+        return (torch.softmax(self.net(image), dim=1),)
+
+
+def write_checkpoint(
+    model: Rectifier,
+    path: Path,
+    *,
+    name: str,
+    description: str,
+    training: dict[str, Any],
+    metrics: dict[str, Any],
+    min_confidence: float = 0.0,
+) -> Checkpoint:
+    """Writes the checkpoint into the directory `path` (made if need be), the weights last, and opens it again.
+
+    Raises:
+        ModelError: the model has weights that are not finite.
+        StorageError: the directory cannot be written.
+    """
+    tensors = {key: value.numpy() for key, value in stored_weights(model).items()}
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ModelError("the model has weights that are not finite (or too large for float16)")
+    graphs = _graphs(model)
+    header = Header(
+        schema=SCHEMA,
+        name=name,
+        description=description,
+        model=model.config,
+        graphs={file: hashlib.sha256(data).hexdigest() for file, data in graphs.items()},
+        tensors_sha256=tensors_digest(tensors),
+        min_confidence=min_confidence,
+        training=training,
+        metrics=metrics,
+    )
+    _make_directory(path)
+    for file, data in graphs.items():
+        write_atomically(path / file, data)
+    if not (path / CARD).exists():
+        write_atomically(path / CARD, _card(header).encode())
+    metadata = {METADATA_KEY: msgspec.json.encode(header).decode()}
+    write_atomically(path / WEIGHTS, save_tensors(tensors, metadata=metadata))
+    return open_checkpoint(str(path.resolve()))
+
+
+def _graphs(model: Rectifier) -> dict[str, bytes]:
+    folded = inference_model(model)
+    nets: list[tuple[nn.Module, list[str], tuple[int, ...]]] = []
+    for stage, config in zip(folded.transformer.stages, model.config.stages, strict=True):
+        net = LocalizerGraph(stage.localizer)  # type: ignore[arg-type]
+        nets.append((net, ["theta", "confidence"], (config.channels, *config.input_size)))
+    if folded.classifier is not None:
+        config = folded.classifier.config
+        nets.append((ClassifierGraph(folded.classifier), ["probabilities"], (config.channels, *config.input_size)))
+    return {
+        file: _onnx(net.eval(), outputs, shape)
+        for file, (net, outputs, shape) in zip(graph_names(model.config), nets, strict=True)
+    }
+
+
+def _onnx(net: nn.Module, outputs: list[str], shape: tuple[int, ...]) -> bytes:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            net,
+            (torch.zeros(2, *shape),),
+            dynamo=True,
+            input_names=["image"],
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            verbose=False,
+        )
+    assert program is not None
+    return _with_half_weights(program.model_proto)
+
+
+def _with_half_weights(model: onnx.ModelProto) -> bytes:
+    """Stores matrices and kernels in float16 behind a cast; the weights are rounded to it already."""
+    for weight in list(model.graph.initializer):
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.ndim < 2:
+            continue
+        half = onnx.numpy_helper.from_array(values.astype(np.float16), f"{weight.name}.half")
+        model.graph.initializer.remove(weight)
+        model.graph.initializer.append(half)
+        cast = onnx.helper.make_node("Cast", [half.name], [weight.name], to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
+    for node in model.graph.node:  # names, paths and stack traces of the exporting machine
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be created: {error.strerror}") from error
+
+
+def _card(header: Header) -> str:
+    """A first model card, to be completed by hand."""
+    kinds = " → ".join(stage.transform.kind for stage in header.model.stages)
+    lines = [f"# {header.name}", "", header.description, "", f"Transform: {kinds}.", "", "Held-out samples:", ""]
+    overall = header.metrics.get("overall", {})
+    lines += [f"- {name}: {value:.4g}" for name, value in overall.items()]
+    return "\n".join(lines) + "\n"

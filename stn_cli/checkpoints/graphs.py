@@ -1,0 +1,69 @@
+"""What an ONNX graph of a checkpoint may contain."""
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from stn_cli.errors import ModelError
+
+OPERATORS = frozenset(
+    [
+        "Add",
+        "Atan",
+        "BatchNormalization",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Constant",
+        "Conv",
+        "Cos",
+        "Div",
+        "Equal",
+        "Exp",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Gemm",
+        "GlobalAveragePool",
+        "Greater",
+        "Identity",
+        "IsNaN",
+        "Less",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Neg",
+        "Pow",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Shape",
+        "Sigmoid",
+        "Sin",
+        "Slice",
+        "Softmax",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Tanh",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    ]
+)
+"""Those that our exports use; none of them loops, branches, calls out or reads a file."""
+
+
+def check_graph(data: bytes, name: str) -> None:
+    """ModelError unless the graph is valid, self-contained and of allowed operators alone."""
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{name} is not a valid ONNX graph: {error}") from error
+    foreign = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+    foreign |= {node.op_type for node in model.graph.node} - OPERATORS
+    if foreign or model.functions:
+        raise ModelError(f"{name} uses operators beyond the allowed ones: {', '.join(sorted(foreign)) or 'functions'}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ModelError(f"{name} refers to data in other files")

@@ -1,0 +1,83 @@
+"""What a checkpoint says of itself, and what is believed of it."""
+
+from typing import Any
+
+import msgspec
+
+from stn_cli.errors import ModelError, StnError
+from stn_cli.geometry.layouts import layout_from_name
+from stn_cli.networks.config import LocalizerConfig, ModelConfig
+
+SCHEMA = "stn.checkpoint/1"
+_MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON header in `model.safetensors`.
+
+    Attributes:
+        schema: `stn.checkpoint/1`.
+        name, description: of the model.
+        model: its architecture, from which it is rebuilt.
+        graphs: SHA-256 of each ONNX file by name.
+        tensors_sha256: over all tensors in the order of their names.
+        min_confidence: below it an image passes through unchanged, unless the user says otherwise.
+        training: how it came about: data, configuration, seed, steps, version.
+        metrics: what it reached on held-out samples.
+    """
+
+    schema: str
+    name: str
+    model: ModelConfig
+    graphs: dict[str, str]
+    tensors_sha256: str
+    description: str = ""
+    min_confidence: float = 0.0
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+
+
+def graph_names(model: ModelConfig) -> tuple[str, ...]:
+    """The ONNX files of a model, in the order in which they run."""
+    localizers = ["localizer.onnx", *(f"localizer-{n}.onnx" for n in range(2, len(model.stages) + 1))]
+    return (*localizers, "classifier.onnx") if model.classifier else tuple(localizers)
+
+
+def parse_header(text: str) -> Header:
+    """The header, checked; ModelError says what is wrong with it."""
+    try:
+        schema = msgspec.json.decode(text, type=dict[str, Any]).get("schema")
+        if schema != SCHEMA:
+            raise ModelError(f"its schema is {schema!r}; this version of stn reads {SCHEMA!r}")
+        header = msgspec.json.decode(text, type=Header)
+        _check_plausible(header.model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(f"its header is not valid: {error}") from error
+    except StnError as error:
+        raise ModelError(f"its header is not valid: {error}") from error
+    if set(header.graphs) != set(graph_names(header.model)):
+        raise ModelError(f"it names the graphs {', '.join(sorted(header.graphs))}, its architecture has others")
+    return header
+
+
+def _check_plausible(model: ModelConfig) -> None:
+    """Refuses architectures whose mere construction would exhaust the machine."""
+    numbers = [len(model.stages) / _MOST_STAGES]
+    for stage in model.stages:
+        numbers += [max(stage.input_size) / _LONGEST_SIDE, max(*stage.widths, stage.hidden) / _MOST_UNITS]
+        numbers += [len(stage.widths) / 16, stage.angle_bins / 720, stage.channels / 4, stage.margin / 10]
+        _check_positive(stage)
+    if model.classifier:
+        classifier = model.classifier
+        numbers += [max(classifier.input_size) / _LONGEST_SIDE, len(classifier.classes) / _MOST_CLASSES]
+        numbers += [max(*classifier.widths, classifier.hidden) / _MOST_UNITS, len(classifier.widths) / 16]
+    if max(numbers) > 1:
+        raise ModelError("it describes a network beyond all reasonable size")
+
+
+def _check_positive(stage: LocalizerConfig) -> None:
+    layout = stage.transform.layout
+    if layout is not None and layout_from_name(layout).n > 64:
+        raise ModelError(f"its layout {layout!r} has too many control points")
+    if stage.channels not in (1, 3) or stage.margin <= 0 or stage.hidden < 1 or stage.angle_bins < 0:
+        raise ModelError("it describes a network that cannot exist")

@@ -1,0 +1,57 @@
+"""Between checkpoints and torch models."""
+
+import copy
+
+import torch
+from torch import nn
+
+from stn_cli.checkpoints.store import WEIGHTS, Checkpoint
+from stn_cli.errors import ModelError
+from stn_cli.networks.model import Rectifier
+
+
+def stored_weights(model: Rectifier) -> dict[str, torch.Tensor]:
+    """The state of a model as a checkpoint stores it: matrices and kernels in float16, all else as it is."""
+    return {
+        name: value.half().contiguous() if value.is_floating_point() and value.ndim > 1 else value.contiguous()
+        for name, value in model.state_dict().items()
+    }
+
+
+def load_model(checkpoint: Checkpoint) -> Rectifier:
+    """The trainable model, in float32 and evaluation mode.
+
+    Raises:
+        ModelError: tensors are missing, superfluous, of the wrong shape, damaged or not finite.
+    """
+    tensors = {name: torch.from_numpy(value) for name, value in checkpoint.tensors.items()}
+    model = Rectifier(checkpoint.header.model)
+    try:
+        model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except RuntimeError as error:
+        raise ModelError(f"{checkpoint.path / WEIGHTS} does not fit its own architecture: {error}") from error
+    return model.eval()
+
+
+def inference_model(model: Rectifier) -> Rectifier:
+    """A copy whose batch norms are folded into the convolutions, its weights rounded to what a graph stores.
+
+    The ONNX graphs are exported from it and the torch path runs it, so that both compute with the same numbers.
+    """
+    folded = copy.deepcopy(model).eval()
+    for module in list(folded.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold(module)
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
+    return folded.requires_grad_(False)
+
+
+def _fold(layers: nn.Sequential) -> None:
+    for i in range(len(layers) - 1):
+        convolution, norm = layers[i], layers[i + 1]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i] = nn.utils.fuse_conv_bn_eval(convolution, norm)
+            layers[i + 1] = nn.Identity()

@@ -1,0 +1,81 @@
+"""`stn models`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stn_cli.cli.output import errors_reported, result, say
+
+if TYPE_CHECKING:
+    from stn_cli.checkpoints import Checkpoint
+
+app = typer.Typer(help="The bundled models, and checkpoints of your own.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Bundled model, or the folder of a checkpoint.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_models(json: AsJson = False) -> None:
+    """The bundled models."""
+    with errors_reported():
+        from stn_cli.checkpoints import bundled_models  # noqa: PLC0415
+
+        for checkpoint in bundled_models():
+            header = checkpoint.header
+            if json:
+                result(_json({"name": header.name, "description": header.description, "bytes": checkpoint.size}))
+            else:
+                result(
+                    f"{header.name:10} {_kinds(checkpoint):24} {checkpoint.size / 1e6:5.2f} MB  {header.description}"
+                )
+
+
+@app.command()
+def info(name: Name, json: AsJson = False) -> None:
+    """What a model is, how it was trained, and what it reaches."""
+    with errors_reported():
+        from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+
+        checkpoint = open_checkpoint(name)
+        header = checkpoint.header
+        if json:
+            result(_json({"path": str(checkpoint.path), "sha256": checkpoint.sha256, "header": header}))
+            return
+        result(f"{header.name}: {header.description}")
+        result(f"  folder      {checkpoint.path}")
+        result(f"  sha256      {checkpoint.sha256}")
+        result(f"  size        {checkpoint.size / 1e6:.2f} MB")
+        result(f"  transform   {_kinds(checkpoint)}")
+        for number, stage in enumerate(header.model.stages, 1):
+            height, width = stage.input_size
+            result(f"  stage {number}     sees {height}x{width}x{stage.channels}, {stage.trunk} net of {stage.widths}")
+        if header.model.classifier is not None:
+            result(f"  classes     {', '.join(header.model.classifier.classes[:20])}")
+        for key, value in header.training.items():
+            result(f"  {key:11} {value}" if not isinstance(value, dict) else f"  {key:11} {_json(value)}")
+        for key, value in header.metrics.get("overall", {}).items():
+            result(f"  {key:24} {value:.4g}")
+
+
+@app.command()
+def verify(name: Name) -> None:
+    """Check every digest, shape and value of a checkpoint, and replay its stored outputs."""
+    with errors_reported():
+        from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+        from stn_cli.rectify.verify import verify as verify_checkpoint  # noqa: PLC0415
+
+        checkpoint = open_checkpoint(name)
+        for line in verify_checkpoint(checkpoint):
+            say(f"  {line}")
+        result(f"{checkpoint.name}: ok")
+
+
+def _kinds(checkpoint: "Checkpoint") -> str:
+    return " → ".join(stage.transform.kind for stage in checkpoint.header.model.stages)
+
+
+def _json(value: object) -> str:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.json.encode(value).decode()

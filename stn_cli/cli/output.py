@@ -1,0 +1,60 @@
+"""What the user sees. stdout carries results alone; everything else goes to stderr."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from stn_cli.errors import EXIT_INTERRUPTED, StnError
+
+
+def result(line: str) -> None:
+    """A line of results, to stdout."""
+    sys.stdout.write(printable(line) + "\n")
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal, to stderr."""
+    sys.stderr.write(printable(line) + "\n")
+
+
+def printable(text: str) -> str:
+    """Text whose control characters and undecodable bytes are escaped, so that no file name moves the cursor."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """One line of text, cut in the middle if it is very long."""
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
+@contextmanager
+def errors_reported() -> Iterator[None]:
+    """Turns exceptions into a message, a remedy and the documented exit code. STN_DEBUG=1 shows tracebacks."""
+    try:
+        yield
+        sys.stdout.flush()
+    except StnError as error:
+        if os.environ.get("STN_DEBUG"):
+            raise
+        say(f"error: {error}")
+        say(f"  → {error.remedy}")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is kept. The same command with --on-exists skip goes on.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of our output has gone; let the interpreter not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if os.environ.get("STN_DEBUG"):
+            raise
+        say(f"internal error: {type(error).__name__}: {error}")
+        say(f"  → {StnError.default_remedy} STN_DEBUG=1 shows where it happened.")
+        raise typer.Exit(StnError.exit_code) from None

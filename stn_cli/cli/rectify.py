@@ -1,0 +1,189 @@
+"""`stn rectify`."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stn_cli.cli.output import errors_reported, result, say, shorten
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from stn_cli.rectify.options import RectifyOptions
+    from stn_cli.rectify.plan import Job
+    from stn_cli.rectify.record import Record
+
+EXAMPLES = """Examples:\n
+    stn rectify img.png                          img.rectified.png and img.rectified.json beside it\n
+    stn rectify photos/ -o out/                  out/<same tree>, out/theta.jsonl\n
+    stn rectify 'scans/**/*.jpg' -o out/ -n      what would be done\n
+    stn rectify digits/ -o out/ -m runs/digits --size 28x28\n
+Exit codes: 0 ok · 2 usage · 3 some inputs failed · 4 no input · 5 model · 6 output exists · 7 device · 8 cannot write
+"""
+
+
+def rectify(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, folders, or quoted patterns such as 'a/**/*.png'.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the crops and theta.jsonl. Default: beside each input."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Bundled model, or the folder of a checkpoint.")
+    ] = "digits",
+    size: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH of every crop. Default: as large as in the source.")
+    ] = None,
+    resample: Annotated[
+        Literal["auto", "bilinear", "bicubic", "nearest"],
+        typer.Option(help="auto: bilinear, anti-aliased where it shrinks."),
+    ] = "auto",
+    fill: Annotated[str, typer.Option(help="Beyond the image: 'border' continues it; or a colour.")] = "border",
+    format: Annotated[
+        str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm. Default: as the input.")
+    ] = None,
+    quality: Annotated[int | None, typer.Option(help="1-100, of JPEG and WEBP. Default: as fine as the input.")] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Below it an image passes through unchanged. Default: the model's own.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="auto: a CUDA device if there is one.")
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images a batch.")] = 64,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that decode, warp and encode. Default: one a core.")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Take sub-folders along.")] = True,
+    on_exists: Annotated[
+        Literal["error", "skip", "overwrite"],
+        typer.Option(help="Where an output exists: stop before writing anything, …"),
+    ] = "error",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; write nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every image.")] = False,
+) -> None:
+    """Straighten images: write the rectified crops, and the θ that was found for each."""
+    with errors_reported():
+        import os  # noqa: PLC0415
+
+        from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_size  # noqa: PLC0415
+        from stn_cli.rectify.plan import plan  # noqa: PLC0415
+
+        options = RectifyOptions(
+            out=out,
+            size=None if size is None else parse_size(size),
+            resample=resample,
+            fill=parse_fill(fill),
+            format=format,
+            quality=quality,
+            min_confidence=min_confidence,
+            on_exists=on_exists,
+            recursive=recursive,
+            batch_size=batch_size,
+            workers=workers or os.cpu_count() or 1,
+        )
+        jobs = plan(inputs, options)
+        if dry_run:
+            _show_plan(jobs, json=json)
+            return
+        reporter = _Reporter(len(jobs), json=json, quiet=quiet, verbose=verbose)
+        _run(jobs, options, model, device, reporter)
+        reporter.summarize()
+        if reporter.counts["failed"]:
+            raise typer.Exit(3)
+
+
+def _run(jobs: "Sequence[Job]", options: "RectifyOptions", model: str, device: str, reporter: "_Reporter") -> None:
+    from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+    from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+    from stn_cli.rectify.pipeline import Pipeline  # noqa: PLC0415
+    from stn_cli.rectify.sink import RecordSink  # noqa: PLC0415
+
+    engine = open_engine(open_checkpoint(model), device)
+    with RecordSink(options.out, jobs) as sink, reporter:
+        for job, record in Pipeline(engine, options).run(jobs):
+            sink.add(job, record)
+            reporter.add(record)
+
+
+def _show_plan(jobs: "Sequence[Job]", *, json: bool) -> None:
+    import msgspec  # noqa: PLC0415
+
+    for job in jobs:
+        if json:
+            entry = {"source": str(job.source.path), "output": str(job.target), "skip": job.skip}
+            result(msgspec.json.encode(entry).decode())
+        else:
+            result(f"{job.source.path} -> {job.target}{'  (exists, skipped)' if job.skip else ''}")
+
+
+class _Reporter:
+    """Progress on a terminal, records on stdout if asked for, failures and a summary on stderr."""
+
+    def __init__(self, total: int, *, json: bool, quiet: bool, verbose: bool) -> None:
+        self.total, self.json, self.quiet, self.verbose = total, json, quiet, verbose
+        self.counts: Counter[str] = Counter()
+        self.progress: Progress | None = None
+
+    def __enter__(self) -> "_Reporter":
+        if sys.stderr.isatty() and not self.quiet and self.total > 1:
+            self.progress = _progress_bar()
+            self.task = self.progress.add_task("rectify", total=self.total, failures="")
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+    def add(self, record: "Record") -> None:
+        self.counts[record.status] += 1
+        if self.json:
+            result(record.to_json().decode())
+        with self._aside():
+            if record.error is not None:
+                say(f"failed: {shorten(record.source.path)}: {record.error.message}")
+            elif self.verbose:
+                label = f", reads {record.label.value} ({record.label.confidence:.2f})" if record.label else ""
+                where = f" -> {record.output.path}" if record.output else ""
+                why = f" ({record.reason})" if record.reason else ""
+                say(f"{record.status}: {shorten(record.source.path)}{where}{label}{why}")
+        if self.progress is not None:
+            failed = self.counts["failed"]
+            self.progress.update(self.task, advance=1, failures=f"{failed} failed" if failed else "")
+
+    def summarize(self) -> None:
+        if not self.quiet:
+            parts = [f"{self.counts[s]} {s}" for s in ("done", "unchanged", "skipped", "failed") if self.counts[s]]
+            say(f"{self.total} input{'s' if self.total != 1 else ''}: {', '.join(parts)}")
+
+    def _aside(self) -> "nullcontext[None]":
+        # Rich moves the bar below what is printed to stderr meanwhile.
+        return nullcontext()
+
+
+def _progress_bar() -> "Progress":
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.speed:.0f}/s" if False else ""),
+        TimeRemainingColumn(),
+        TextColumn("[red]{task.fields[failures]}"),
+        console=Console(stderr=True),
+    )

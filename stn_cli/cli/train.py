@@ -1,0 +1,7 @@
+"""`stn train`."""
+
+EXAMPLES = ""
+
+
+def train() -> None:
+    pass

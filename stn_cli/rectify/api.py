@@ -1,0 +1,97 @@
+"""Rectifying from Python: `model = stn_cli.load("digits"); result = model(pixels)`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.errors import ImageError
+from stn_cli.geometry import Attention, Quality, Transform
+from stn_cli.images import Pixels, decode
+from stn_cli.rectify.crop import decide
+from stn_cli.rectify.engine import Engine, open_engine
+from stn_cli.rectify.options import RectifyOptions
+
+
+@dataclass(frozen=True)
+class Result:
+    """A rectified image.
+
+    Attributes:
+        crop: (h, w, c), or (h, w) if the image was, in the type of the image.
+        transform: crop → image, both normalised to −1…1 across the outer edges.
+        confidence: that it is right, 0…1.
+        label, label_confidence: of the crop, where the model has a classifier.
+        quality: numbers of the predicted transform.
+        unchanged: why the image passed through as it is, or None.
+    """
+
+    crop: Pixels
+    transform: Transform
+    confidence: float
+    label: str | None
+    label_confidence: float | None
+    quality: Quality
+    unchanged: str | None
+
+
+class Model:
+    """A checkpoint, ready to rectify images in memory. Made by `load`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(
+        self, image: Pixels | str | Path, *, size: tuple[int, int] | None = None, min_confidence: float | None = None
+    ) -> Result:
+        """Rectifies one image.
+
+        Args:
+            image: a path, or pixels (h, w) or (h, w, c) in uint8 or uint16; c is 1 grey, 2 grey and alpha, 3 RGB,
+                4 RGB and alpha.
+            size: (height, width) of the crop; None: as large as the region that it shows.
+            min_confidence: below it the image passes through unchanged; None: what the model says.
+
+        Raises:
+            ImageError: the path holds no readable image, or the pixels are not as described.
+        """
+        given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
+        pixels = _checked(given)
+        prepared = self.engine.prepare(pixels)
+        source_size = pixels.shape[:2]
+        (location,) = self.engine.locate([prepared], [source_size])
+        least = self.engine.checkpoint.header.min_confidence if min_confidence is None else min_confidence
+        decision = decide(location, source_size, RectifyOptions(size=size), least)
+        transform = location.transform if decision.unchanged is None else Attention.identity()
+        crop = self.engine.crop(prepared, transform, decision.size, "auto", "border")
+        return Result(
+            crop=crop[..., 0] if given.ndim == 2 else crop,
+            transform=transform,
+            confidence=location.confidence,
+            label=location.label,
+            label_confidence=location.label_confidence,
+            quality=decision.quality,
+            unchanged=decision.unchanged,
+        )
+
+
+def load(name_or_path: str = "digits", device: str = "cpu") -> Model:
+    """A bundled model by name, or one in a directory, on `cpu`, `cuda`, `mps` or `auto`.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        DeviceError: the device is not there.
+    """
+    return Model(open_engine(open_checkpoint(str(name_or_path)), device))
+
+
+def _checked(pixels: Pixels) -> Pixels:
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise ImageError(f"pixels of shape {pixels.shape} are not (h, w) or (h, w, c) with c of 1 to 4")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels of type {pixels.dtype} are not uint8 or uint16")
+    contiguous: Pixels = np.ascontiguousarray(pixels)
+    return contiguous

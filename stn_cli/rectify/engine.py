@@ -1,0 +1,169 @@
+"""Where is it? Localization in stages, each on a small view of the original."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from stn_cli.checkpoints import Checkpoint
+from stn_cli.checkpoints.header import graph_names
+from stn_cli.errors import DeviceError, ModelError
+from stn_cli.geometry import Attention, Transform, letterbox, zoom
+from stn_cli.images import Pixels
+from stn_cli.sampling.footprint import Fill, Resample
+from stn_cli.sampling.warp import warp
+
+Size = tuple[int, int]
+Views = Float32[np.ndarray, "n c h w"]
+Each = Callable[..., Iterable[Any]]
+"""`map`, or that of a thread pool."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """What a model says of one image.
+
+    Attributes:
+        transform: crop → image, both normalised.
+        confidence: probability that it is right, 0…1.
+        label, label_confidence: of the crop, where the model has a classifier.
+    """
+
+    transform: Transform
+    confidence: float
+    label: str | None = None
+    label_confidence: float | None = None
+
+
+class Engine(ABC):
+    """Runs a checkpoint. An engine reads images in its own form, made by `prepare`."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.model = checkpoint.header.model
+
+    @abstractmethod
+    def prepare(self, pixels: Pixels) -> Any:
+        """The image (h, w, c) in the engine's own form."""
+
+    @abstractmethod
+    def view(self, image: Any, transform: Transform, size: Size) -> Any:
+        """What a net is shown: (channels, h, w) float32, 0…1."""
+
+    @abstractmethod
+    def infer(self, graph: str, views: Sequence[Any]) -> list[np.ndarray]:
+        """The outputs of a net for a batch of views."""
+
+    @abstractmethod
+    def crop(self, image: Any, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+        """The crop (h, w, c) in the type and channels of the image."""
+
+    def locate(self, images: Sequence[Any], sizes: Sequence[Size], each: Each = map) -> list[Location]:
+        """Runs all stages, then the classifier, on a batch of prepared images of the given (height, width)."""
+        transforms = [self._whole(size) for size in sizes]
+        confidence = np.ones(len(images))
+        *localizers, last = graph_names(self.model)
+        localizers += [last] if self.model.classifier is None else []
+        for graph, stage in zip(localizers, self.model.stages, strict=True):
+            frames = [t @ zoom(stage.margin, 2, t.theta) for t in transforms]
+            views = list(each(self.view, images, frames, [stage.input_size] * len(images)))
+            theta, confidence = self.infer(graph, views)
+            if not np.isfinite(theta).all():
+                raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
+            transforms = [
+                frame @ stage.transform(row.astype(np.float64)) @ zoom(1.0 / stage.margin, 2, frame.theta)
+                for frame, row in zip(frames, theta, strict=True)
+            ]
+        labels = self._classify(images, transforms, each)
+        return [
+            Location(transform, float(sure), *label)
+            for transform, sure, label in zip(transforms, confidence, labels, strict=True)
+        ]
+
+    def _whole(self, size: Size) -> Transform:
+        if self.model.fit == "letterbox":
+            return letterbox(size, self.model.stages[0].input_size)
+        return Attention.identity()
+
+    def _classify(
+        self, images: Sequence[Any], transforms: Sequence[Transform], each: Each
+    ) -> Sequence[tuple[str, float] | tuple[None, None]]:
+        classifier = self.model.classifier
+        if classifier is None:
+            return [(None, None)] * len(images)
+        views = list(each(self.view, images, transforms, [classifier.input_size] * len(images)))
+        (probabilities,) = self.infer("classifier.onnx", views)
+        best = probabilities.argmax(axis=1)
+        return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+
+
+class OnnxEngine(Engine):
+    """On the CPU: ONNX Runtime for the nets, OpenCV for the pixels, no torch."""
+
+    def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
+        super().__init__(checkpoint)
+        import onnxruntime  # noqa: PLC0415  a third of a second that `models list` need not pay
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.log_severity_level = 3
+        # Idle threads of the runtime must not spin: decoding and warping need the cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.sessions = {}
+        for name in graph_names(self.model):
+            data = checkpoint.graph(name)
+            try:
+                self.sessions[name] = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # ONNX Runtime has no common base for what it raises
+                raise ModelError(f"{checkpoint.path / name} cannot be run: {error}") from error
+
+    def prepare(self, pixels: Pixels) -> Pixels:
+        return pixels
+
+    def view(self, image: Pixels, transform: Transform, size: Size) -> Float32[np.ndarray, "c h w"]:
+        return np.ascontiguousarray(_opaque_rgb(warp(image, transform, size)).transpose(2, 0, 1))
+
+    def infer(self, graph: str, views: Sequence[np.ndarray]) -> list[np.ndarray]:
+        try:
+            outputs: list[np.ndarray] = self.sessions[graph].run(None, {"image": np.stack(views)})
+        except Exception as error:  # as above
+            raise ModelError(f"{self.checkpoint.path / graph} cannot be run: {error}") from error
+        return outputs
+
+    def crop(self, image: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+        return warp(image, transform, size, resample=resample, fill=fill)
+
+
+def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:
+    """The engine for a device: `cpu`, `cuda`, `mps`, or `auto`, which takes a CUDA device if there is one.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    if device == "cpu" or (device == "auto" and not _may_have_cuda()):
+        return OnnxEngine(checkpoint)
+    from stn_cli.rectify.torch_engine import TorchEngine, is_available  # noqa: PLC0415  imports torch
+
+    if is_available("cuda" if device == "auto" else device):
+        return TorchEngine(checkpoint, "cuda" if device == "auto" else device)
+    if device == "auto":
+        return OnnxEngine(checkpoint)
+    raise DeviceError(f"there is no {device} device that torch can use")
+
+
+def _may_have_cuda() -> bool:
+    """Looks for the driver's device files, so that torch is not imported in vain."""
+    return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
+
+
+def _opaque_rgb(pixels: np.ndarray) -> Float32[np.ndarray, "h w 3"]:
+    """Three channels, 0…1; alpha laid over white."""
+    values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    if values.shape[2] in (2, 4):
+        alpha = values[..., -1:]
+        values = values[..., :-1] * alpha + (1.0 - alpha)
+    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values

@@ -1,0 +1,74 @@
+"""What `rectify` is told."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from stn_cli.errors import UsageError
+from stn_cli.sampling.footprint import RESAMPLES, Fill, Resample
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of one run; validated when made.
+
+    Attributes:
+        out: folder for crops and `theta.jsonl`; None writes both beside each input.
+        size: (height, width) of every crop; None: as large as the region that it shows.
+        resample, fill: as in `sampling`; a fill colour is in 0…255 a channel.
+        format, quality: of the crops; None follows the input.
+        min_confidence: below it an image passes through unchanged; None: what the model says.
+        on_exists: what to do where an output exists.
+        recursive: take sub-folders along.
+        batch_size, workers: images a batch; threads that decode, warp and encode.
+        max_pixels: larger images fail.
+    """
+
+    out: Path | None = None
+    size: tuple[int, int] | None = None
+    resample: Resample = "auto"
+    fill: Fill = "border"
+    format: str | None = None
+    quality: int | None = None
+    min_confidence: float | None = None
+    on_exists: Literal["error", "skip", "overwrite"] = "error"
+    recursive: bool = True
+    batch_size: int = 64
+    workers: int = 2
+    max_pixels: int = 250_000_000
+
+    def __post_init__(self) -> None:
+        _require(self.size is None or 1 <= min(self.size) <= max(self.size) <= 32_766, "--size is 1x1 to 32766x32766")
+        _require(self.quality is None or 1 <= self.quality <= 100, "--quality is 1 to 100")
+        _require(self.min_confidence is None or 0 <= self.min_confidence <= 1, "--min-confidence is 0 to 1")
+        _require(self.batch_size >= 1, "--batch-size is at least 1")
+        _require(self.workers >= 1, "--workers is at least 1")
+        _require(self.max_pixels >= 1, "--max-pixels is at least 1")
+        _require(self.resample in RESAMPLES, f"--resample is one of {', '.join(RESAMPLES)}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`HxW` as (height, width)."""
+    height, _, width = text.lower().partition("x")
+    _require(height.isdecimal() and width.isdecimal(), f"--size {text!r} is not HEIGHTxWIDTH, such as 32x100")
+    return int(height), int(width)
+
+
+def parse_fill(text: str) -> Fill:
+    """`border`, a colour's name, or a colour such as `#ff8800`, as three values in 0…255."""
+    if text == "border":
+        return "border"
+    from PIL import ImageColor  # noqa: PLC0415  only for this option
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise UsageError(f"--fill {text!r} is neither 'border' nor a colour such as white or #ff8800") from error
+    return (float(red), float(green), float(blue))
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise UsageError(message)

@@ -1,0 +1,218 @@
+"""The pipeline: decode → locate in batches → warp → encode → write → record.
+
+Decoding, warping and encoding run in threads (they release the GIL); the nets run batched. A few images are decoded
+ahead while a batch is finished: memory does not grow with the number of inputs.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from stn_cli.errors import ImageError, StnError, StorageError
+from stn_cli.geometry import Attention, Transform
+from stn_cli.images import Encoded, Image, decode, encode, write_atomically
+from stn_cli.rectify.crop import Decision, decide
+from stn_cli.rectify.engine import Engine, Location
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.plan import Job, prepare_folders
+from stn_cli.rectify.record import (
+    ErrorRecord,
+    LabelRecord,
+    ModelRecord,
+    OutputRecord,
+    Record,
+    SourceRecord,
+    describe,
+    path_text,
+    quality_record,
+)
+from stn_cli.sampling.footprint import Fill
+
+_BATCH_BYTES = 128 << 20
+"""Pixels of one batch at most, but for a single image that is larger."""
+_AFFECTING = ("size", "resample", "fill", "format", "quality", "min_confidence", "max_pixels")
+
+
+class Decoded(NamedTuple):
+    """A job with its image, or with the reason why there is none."""
+
+    job: Job
+    image: Image | None
+    error: Exception | None
+
+
+class Pipeline:
+    """Runs jobs through an engine."""
+
+    def __init__(self, engine: Engine, options: RectifyOptions) -> None:
+        self.engine, self.options = engine, options
+        header = engine.checkpoint.header
+        self.model = ModelRecord(name=header.name, sha256=engine.checkpoint.sha256)
+        self.min_confidence = options.min_confidence if options.min_confidence is not None else header.min_confidence
+        self.options_sha256 = options_digest(options)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
+        """Writes the crops and yields the records, in the order of the jobs.
+
+        A crop is in place before its record is yielded. Failures of single inputs become records; a StorageError
+        or ModelError ends the run.
+        """
+        prepare_folders([job for job in jobs if not job.skip])
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            for batch in _batches(_decoded_ahead(jobs, self.options, pool), self.options.batch_size):
+                yield from self._finish_batch(batch, pool)
+
+    def _finish_batch(self, batch: Sequence[Decoded], pool: ThreadPoolExecutor) -> Iterator[tuple[Job, Record]]:
+        images = [decoded.image for decoded in batch if decoded.image is not None]
+        prepared = [self.engine.prepare(image.pixels) for image in images]
+        sizes = [image.pixels.shape[:2] for image in images]
+        located = zip(prepared, self.engine.locate(prepared, sizes, pool.map) if images else [], strict=True)
+        futures: list[tuple[Job, Future[Record]]] = []
+        for job, image, error in batch:
+            if image is not None:
+                source, location = next(located)
+                futures.append((job, pool.submit(self._finish, job, image, source, location)))
+            else:
+                futures.append((job, pool.submit(self._without_image, job, error)))
+        for job, future in futures:
+            yield job, future.result()
+
+    def _finish(self, job: Job, image: Image, prepared: object, location: Location) -> Record:
+        """Warps, encodes and writes one image."""
+        record = self._record(job, image)
+        try:
+            decision = decide(location, image.pixels.shape[:2], self.options, self.min_confidence)
+            encoded = self._encoded(job, image, prepared, location.transform, decision)
+            write_atomically(job.target, encoded.data)
+            self._complete(record, job, location, decision, encoded)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever happens to one image must not end the run
+            return _failed(record, error)
+        return record
+
+    def _encoded(self, job: Job, image: Image, prepared: object, transform: Transform, decision: Decision) -> Encoded:
+        if decision.unchanged is not None:
+            if self._can_copy(job, image):
+                return Encoded(job.source.path.read_bytes(), ())
+            transform = Attention.identity()
+        fill = _fill_values(self.options.fill, image.pixels)
+        return encode(
+            self.engine.crop(prepared, transform, decision.size, self.options.resample, fill),
+            job.format,
+            quality=self.options.quality,
+            icc_profile=image.icc_profile,
+            jpeg_tables=image.jpeg_tables,
+        )
+
+    def _complete(self, record: Record, job: Job, location: Location, decision: Decision, encoded: Encoded) -> None:
+        """Fills in what is known once the crop is in place."""
+        transform = location.transform if decision.unchanged is None else Attention.identity()
+        height, width = decision.size
+        source_size = (record.source.height or 0, record.source.width or 0)
+        for name, value in describe(transform, source_size, decision.size).items():
+            setattr(record, name, value)
+        record.status = "done" if decision.unchanged is None else "unchanged"
+        record.reason = decision.unchanged
+        record.confidence = location.confidence
+        record.quality = quality_record(decision.quality)
+        if location.label is not None and location.label_confidence is not None:
+            record.label = LabelRecord(value=location.label, confidence=location.label_confidence)
+        digest = hashlib.sha256(encoded.data).hexdigest()
+        record.output = OutputRecord(
+            path=path_text(job.target), sha256=digest, width=width, height=height, format=job.format
+        )
+        record.notes = [*record.notes, *encoded.notes]
+
+    def _can_copy(self, job: Job, image: Image) -> bool:
+        """The file itself is the output: nothing was asked that would change it."""
+        return self.options.size is None and self.options.quality is None and image.format == job.format
+
+    def _record(self, job: Job, image: Image) -> Record:
+        source = SourceRecord(
+            path=path_text(job.source.path),
+            sha256=image.sha256,
+            bytes=image.file_size,
+            width=image.pixels.shape[1],
+            height=image.pixels.shape[0],
+            format=image.format,
+            mode=image.source_mode,
+            exif_orientation=image.exif_orientation,
+        )
+        return Record(
+            source=source,
+            status="failed",
+            model=self.model,
+            options_sha256=self.options_sha256,
+            notes=list(image.notes),
+        )
+
+    def _without_image(self, job: Job, error: Exception | None) -> Record:
+        source = SourceRecord(path=path_text(job.source.path))
+        if error is None:
+            return Record(source=source, status="skipped", reason=f"{path_text(job.target)} exists already")
+        return _failed(Record(source=source, status="failed", model=self.model), error)
+
+
+def options_digest(options: RectifyOptions) -> str:
+    """SHA-256 of the options on which the content of a crop depends."""
+    chosen = {name: getattr(options, name) for name in _AFFECTING}
+    return hashlib.sha256(msgspec.json.encode(chosen, order="sorted")).hexdigest()
+
+
+def _decoded_ahead(jobs: Sequence[Job], options: RectifyOptions, pool: ThreadPoolExecutor) -> Iterator[Decoded]:
+    """Decodes in threads, in order, at most two images a thread ahead of the consumer."""
+    waiting: deque[Future[Decoded]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(_decode, job, options.max_pixels))
+        if len(waiting) > 2 * options.workers:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decode(job: Job, max_pixels: int) -> Decoded:
+    if job.skip:
+        return Decoded(job, None, None)
+    try:
+        return Decoded(job, decode(job.source.path, max_pixels=max_pixels), None)
+    except ImageError as error:
+        return Decoded(job, None, error)
+    except Exception as error:  # whatever a decoder does is the failure of its file
+        return Decoded(job, None, error)
+
+
+def _batches(decoded: Iterator[Decoded], most: int) -> Iterator[list[Decoded]]:
+    batch: list[Decoded] = []
+    size = 0
+    for item in decoded:
+        batch.append(item)
+        size += item.image.pixels.nbytes if item.image is not None else 0
+        if len(batch) == most or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _failed(record: Record, error: Exception) -> Record:
+    message = str(error) if isinstance(error, StnError) else f"unexpected {type(error).__name__}: {error}"
+    record.status = "failed"
+    record.error = ErrorRecord(type=type(error).__name__, message=message)
+    return record
+
+
+def _fill_values(fill: Fill, pixels: np.ndarray) -> Fill:
+    """The colour in the channels and the range of the pixels; alpha, where there is one, is opaque."""
+    if fill == "border":
+        return fill
+    red, green, blue = fill
+    colours = (red, green, blue) if pixels.shape[2] > 2 else (0.299 * red + 0.587 * green + 0.114 * blue,)
+    alpha = (255.0,) if pixels.shape[2] in (2, 4) else ()
+    scale = np.iinfo(pixels.dtype).max / 255.0
+    return tuple(value * scale for value in (*colours, *alpha))

@@ -1,0 +1,140 @@
+"""One JSON line for every input: what was found, what was done, where it went (schema `stn.theta/1`)."""
+
+import math
+import os
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from stn_cli.geometry import Cascade, Linear, Quality, ThinPlateSpline, Transform, outline, pixel_matrix, pixel_points
+from stn_cli.geometry.layouts import layout_name
+
+SCHEMA = "stn.theta/1"
+Status = Literal["done", "unchanged", "skipped", "failed"]
+Point = tuple[float, float]
+_OUTLINE_POINTS = 9
+
+
+class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The input; width and height as a person sees it, EXIF orientation applied."""
+
+    path: str
+    sha256: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    mode: str | None = None
+    exif_orientation: int | None = None
+
+
+class ModelRecord(msgspec.Struct, kw_only=True):
+    name: str
+    sha256: str
+
+
+class TransformRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """θ, output → input, normalised coordinates; a cascade lists its stages instead."""
+
+    kind: str
+    theta: list[float] | None = None
+    layout: str | None = None
+    stages: list["TransformRecord"] | None = None
+
+
+class QualityRecord(msgspec.Struct, kw_only=True):
+    fold: bool
+    out_of_frame: float
+    jacobian_min: float
+    jacobian_max: float
+
+
+class OutputRecord(msgspec.Struct, kw_only=True):
+    path: str
+    sha256: str
+    width: int
+    height: int
+    format: str
+
+
+class LabelRecord(msgspec.Struct, kw_only=True):
+    value: str
+    confidence: float
+
+
+class ErrorRecord(msgspec.Struct, kw_only=True):
+    type: str
+    message: str
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of `theta.jsonl`.
+
+    Attributes:
+        pixel_matrix: corner-based, output → source pixels, (x, y, 1) columns; of transforms that have one.
+        control_points: of a spline, in source pixels.
+        outline: the border of the crop in source pixels, clockwise from its top left corner.
+        reason: why an image passed through unchanged, or was skipped.
+    """
+
+    schema: str = msgspec.field(default=SCHEMA)
+    source: SourceRecord
+    status: Status
+    model: ModelRecord | None = None
+    options_sha256: str | None = None
+    transform: TransformRecord | None = None
+    pixel_matrix: list[list[float]] | None = None
+    control_points: list[Point] | None = None
+    outline: list[Point] | None = None
+    confidence: float | None = None
+    quality: QualityRecord | None = None
+    label: LabelRecord | None = None
+    output: OutputRecord | None = None
+    reason: str | None = None
+    notes: list[str] = []
+    error: ErrorRecord | None = None
+
+    def to_json(self) -> bytes:
+        """One line without its end; numbers that are not finite become null."""
+        fields = {"schema": self.schema, **msgspec.to_builtins(self)}
+        return msgspec.json.encode(fields)
+
+
+def path_text(path: os.PathLike[str]) -> str:
+    """A path as JSON holds it: bytes that are not UTF-8 as `\\udcXX` would be no valid text, so as `\\xXX`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def describe(transform: Transform, source_size: tuple[int, int], output_size: tuple[int, int]) -> dict[str, Any]:
+    """The fields of a record that follow from the transform."""
+    fields: dict[str, Any] = {"transform": transform_record(transform)}
+    if isinstance(transform, Linear):
+        fields["pixel_matrix"] = pixel_matrix(transform, source_size, output_size).tolist()
+    if isinstance(transform, ThinPlateSpline):
+        fields["control_points"] = _points(pixel_points(transform.control_points, source_size))
+    straight = isinstance(transform, Linear)
+    border = transform(outline(2 if straight else _OUTLINE_POINTS))
+    fields["outline"] = _points(pixel_points(border, source_size))
+    return fields
+
+
+def transform_record(transform: Transform) -> TransformRecord:
+    """θ with what is needed to rebuild the transform."""
+    if isinstance(transform, Cascade):
+        return TransformRecord(kind=transform.kind, stages=[transform_record(stage) for stage in transform.stages])
+    layout = layout_name(transform.layout) if isinstance(transform, ThinPlateSpline) else None
+    return TransformRecord(kind=transform.kind, theta=transform.theta.tolist(), layout=layout)
+
+
+def quality_record(quality: Quality) -> QualityRecord:
+    return QualityRecord(
+        fold=quality.fold,
+        out_of_frame=round(quality.out_of_frame, 4),
+        jacobian_min=quality.jacobian_min if math.isfinite(quality.jacobian_min) else 0.0,
+        jacobian_max=quality.jacobian_max if math.isfinite(quality.jacobian_max) else 0.0,
+    )
+
+
+def _points(points: np.ndarray) -> list[Point]:
+    return [(round(float(x), 4), round(float(y), 4)) for x, y in points]

@@ -1,0 +1,62 @@
+"""Checking a checkpoint from end to end, without torch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from safetensors.numpy import save as save_tensors
+
+from stn_cli.checkpoints import Checkpoint
+from stn_cli.checkpoints.graphs import check_graph
+from stn_cli.checkpoints.store import GOLDEN, read_tensors
+from stn_cli.errors import CheckFailedError, ModelError
+from stn_cli.geometry import outline
+from stn_cli.images import write_atomically
+from stn_cli.rectify.engine import OnnxEngine
+
+_TOLERANCE = 1e-3
+"""On outlines in −1…1 and on probabilities: other processors round differently."""
+
+
+def verify(checkpoint: Checkpoint) -> Iterator[str]:
+    """Yields a line for every check that passes.
+
+    Raises:
+        ModelError: the checkpoint is damaged.
+        CheckFailedError: it runs, but does not reproduce its stored outputs.
+    """
+    yield f"{len(checkpoint.tensors)} tensors: digest, types and values"
+    for name in checkpoint.header.graphs:
+        check_graph(checkpoint.graph(name), name)
+        yield f"{name}: digest and operators"
+    engine = OnnxEngine(checkpoint)
+    if not (checkpoint.path / GOLDEN).is_file():
+        raise ModelError(f"{checkpoint.path} has no {GOLDEN} to compare with")
+    golden = read_tensors(checkpoint.path / GOLDEN)
+    images = golden.pop("images", None)
+    if images is None or images.ndim != 4 or images.dtype != np.uint8:
+        raise ModelError(f"{checkpoint.path / GOLDEN} holds no images")
+    outputs = _outputs(engine, images)
+    for name, expected in golden.items():
+        difference = float(np.abs(outputs[name] - expected).max()) if name in outputs else np.inf
+        if not difference <= _TOLERANCE:
+            raise CheckFailedError(f"{name} differs from the stored output by {difference:.2g}")
+        yield f"{name}: within {difference:.1g} of the stored output, for {len(images)} images"
+
+
+def write_golden(checkpoint: Checkpoint, images: np.ndarray) -> None:
+    """Stores images (n, h, w, c) uint8 and what the checkpoint makes of them."""
+    outputs = _outputs(OnnxEngine(checkpoint), images)
+    write_atomically(checkpoint.path / GOLDEN, save_tensors({"images": images, **outputs}))
+
+
+def _outputs(engine: OnnxEngine, images: np.ndarray) -> dict[str, np.ndarray]:
+    located = engine.locate(list(images), [images.shape[1:3]] * len(images))
+    outlines = np.stack([location.transform(outline(5)) for location in located])
+    outputs = {
+        "outline": outlines.astype(np.float32),
+        "confidence": np.array([location.confidence for location in located], np.float32),
+    }
+    if engine.model.classifier is not None:
+        sure = [location.label_confidence for location in located]
+        outputs["label_confidence"] = np.array(sure, np.float32)
+    return outputs
