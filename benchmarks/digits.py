@@ -110,7 +110,7 @@ def frames_of(records: list[dict[str, Any]]) -> np.ndarray:
     """Return the matrices (n, 3, 3) from the unit square to the image; NaN where a record has none."""
     frames = np.full((len(records), 3, 3), np.nan)
     for frame, record in zip(frames, records, strict=True):
-        if record["status"] in ("done", "unchanged"):
+        if record.get("pixel_matrix"):  # a failed input has none
             output = record["output"]
             frame[:] = np.array(record["pixel_matrix"]) @ np.diag([output["width"], output["height"], 1])
     return frames
@@ -158,10 +158,11 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 def measure_records(records: list[dict[str, Any]], digits: DigitSet) -> dict[str, Any]:
     """Return what the records say of pose, label and confidence, against the truth."""
     statuses = [record["status"] for record in records]
-    posed = np.array([status in ("done", "unchanged") for status in statuses])
+    frames = frames_of(records)
+    posed = np.isfinite(frames).all(axis=(1, 2))
     result: dict[str, Any] = {
         "unchanged": statuses.count("unchanged") / len(records),
-        "failed": float(np.mean(~posed)),
+        "failed": statuses.count("failed") / len(records),
     }
     labels = [record.get("label") for record in records]
     if any(labels):
@@ -169,7 +170,7 @@ def measure_records(records: list[dict[str, Any]], digits: DigitSet) -> dict[str
         result["label_accuracy"] = float(np.mean([a == str(b) for a, b in zip(read, digits.labels, strict=True)]))
     if not posed.any():
         return result
-    errors = pose_errors(frames_of(records)[posed], digits.matrices[posed] @ np.diag([SIDE, SIDE, 1]))
+    errors = pose_errors(frames[posed], digits.matrices[posed] @ np.diag([SIDE, SIDE, 1]))
     result["angle_degrees"] = spread(errors["angle"]) | {"large": float(np.mean(errors["angle"] > LARGE_ANGLE))}
     result["log_scale"] = spread(np.abs(errors["log_scale"])) | {"bias": float(np.median(errors["log_scale"]))}
     result["centre"] = spread(errors["centre"])

@@ -96,8 +96,8 @@ def _graphs(model: Rectifier) -> dict[str, bytes]:
         net = LocalizerGraph(stage.localizer)  # type: ignore[arg-type]
         nets.append((net, ["theta", "confidence"], (config.channels, *config.input_size)))
     if folded.classifier is not None:
-        config = folded.classifier.config
-        nets.append((ClassifierGraph(folded.classifier), ["probabilities"], (config.channels, *config.input_size)))
+        seen = folded.classifier.config
+        nets.append((ClassifierGraph(folded.classifier), ["probabilities"], (seen.channels, *seen.input_size)))
     return {
         file: _onnx(net.eval(), outputs, shape)
         for file, (net, outputs, shape) in zip(graph_names(model.config), nets, strict=True)

@@ -27,7 +27,7 @@ def list_models(json: AsJson = False) -> None:
                 result(_json({"name": header.name, "description": header.description, "bytes": checkpoint.size}))
             else:
                 result(
-                    f"{header.name:10} {_kinds(checkpoint):24} {checkpoint.size / 1e6:5.2f} MB  {header.description}"
+                    f"{header.name:10} {_kinds(checkpoint):24} {_megabytes(checkpoint)}  {header.description}"
                 )
 
 
@@ -45,7 +45,7 @@ def info(name: Name, json: AsJson = False) -> None:
         result(f"{header.name}: {header.description}")
         result(f"  folder      {checkpoint.path}")
         result(f"  sha256      {checkpoint.sha256}")
-        result(f"  size        {checkpoint.size / 1e6:.2f} MB")
+        result(f"  size        {_megabytes(checkpoint)}")
         result(f"  transform   {_kinds(checkpoint)}")
         for number, stage in enumerate(header.model.stages, 1):
             height, width = stage.input_size
@@ -69,6 +69,10 @@ def verify(name: Name) -> None:
         for line in verify_checkpoint(checkpoint):
             say(f"  {line}")
         result(f"{checkpoint.name}: ok")
+
+
+def _megabytes(checkpoint: "Checkpoint") -> str:
+    return f"{checkpoint.size / 1e6:.2f} MB"
 
 
 def _kinds(checkpoint: "Checkpoint") -> str:

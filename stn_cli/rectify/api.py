@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -93,5 +94,4 @@ def _checked(pixels: Pixels) -> Pixels:
         raise ImageError(f"pixels of shape {pixels.shape} are not (h, w) or (h, w, c) with c of 1 to 4")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"pixels of type {pixels.dtype} are not uint8 or uint16")
-    contiguous: Pixels = np.ascontiguousarray(pixels)
-    return contiguous
+    return cast("Pixels", np.ascontiguousarray(pixels))

@@ -127,7 +127,7 @@ def _photographed(rng: np.random.Generator, alpha: np.ndarray, colours: np.ndarr
     side = len(alpha)
     ground, ink = _two_colours(rng)
     contrast = float(np.abs(ground - ink).max())
-    back = np.broadcast_to(ground, (side, side, 3)) + _texture(rng, side, 0.35 * contrast)
+    back: np.ndarray = np.broadcast_to(ground, (side, side, 3)) + _texture(rng, side, 0.35 * contrast)
     front = ink + _texture(rng, side, 0.1 * contrast) if colours is None else colours
     canvas = back + alpha[..., None] * (front - back)
     if rng.random() < 0.5:

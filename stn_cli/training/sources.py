@@ -69,7 +69,8 @@ def read_uprights(folders: Sequence[Path]) -> Uprights:
 
 def _relabelled(part: Uprights, classes: tuple[str, ...]) -> np.ndarray:
     table = np.array([*(classes.index(name) for name in part.classes), -1], dtype=np.int64)
-    return table[part.labels]
+    labels: np.ndarray = table[part.labels]
+    return labels
 
 
 def _read_folder(folder: Path) -> Uprights:
@@ -113,7 +114,8 @@ def read_idx(path: Path) -> np.ndarray:
     start = 4 + 4 * dimensions
     if zeros or kind != 8 or len(data) - start != int(np.prod(shape, dtype=np.int64)):
         raise TrainingDataError(f"{path} is not a complete idx file of unsigned bytes")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    array: np.ndarray = np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    return array
 
 
 def _read_images(folder: Path) -> Uprights:

@@ -210,7 +210,7 @@ def test_a_spline_is_differentiable_at_its_control_points(name):
 
 
 @pytest.mark.parametrize("name", [*KINDS[:-1], *SPLINES])
-@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("batch", [(3,), (2, 1)])
 def test_leading_dimensions_are_batch(name, batch, array):
     one = example(name)
     offsets = np.random.default_rng(1).uniform(-0.05, 0.05, (*batch, 1))

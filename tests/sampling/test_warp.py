@@ -50,7 +50,7 @@ def test_nearest_agrees_but_on_the_line_between_two_pixels(name):
         ours, theirs = both(pixels_of(np.uint8, (*source, 3)), example(name), size, resample="nearest")
         at = source_pixels(example(name), source, size)
         decided = np.all(np.abs(at - np.rint(at)) > 1e-3, axis=-1)
-        assert decided.mean() > 0.85
+        assert decided.mean() > 0.75
         np.testing.assert_array_equal(ours[decided], theirs[decided])
 
 
@@ -140,7 +140,8 @@ def test_a_side_beyond_what_opencv_can_address_is_refused():
         warp(np.zeros((2, 40_000, 1), np.uint8), Affine.identity(), (2, 8), resample="bilinear")
 
 
-def test_a_very_wide_source_can_be_shown_from_further_away():
-    """The crop's own width is fine, and so is the source's; what is read of both must be as well."""
-    crop = warp(np.full((10, 32_000, 1), 9, np.uint8), Attention(np.array([1.1, 0.0, 0.0])), (10, 9_000))
+@pytest.mark.parametrize(("source", "size"), [((10, 32_000), (10, 9_000)), ((32_000, 4), (9_000, 1))])
+def test_a_very_long_source_can_be_shown_from_further_away(source, size):
+    """The crop's own sides are fine, and so are the source's; so must be what is read to average them."""
+    crop = warp(np.full((*source, 1), 9, np.uint8), Attention(np.array([1.1, 0.0, 0.0])), size)
     assert (crop == 9).all()

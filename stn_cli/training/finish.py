@@ -1,0 +1,40 @@
+"""From a run to a checkpoint."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from stn_cli import __version__
+from stn_cli.checkpoints import Checkpoint
+from stn_cli.checkpoints.export import write_checkpoint
+from stn_cli.rectify.verify import write_golden
+from stn_cli.training.loop import Trainer
+
+_GOLDEN_IMAGES = 4
+
+
+def export(trainer: Trainer, path: Path) -> Checkpoint:
+    """Writes the run's best weights as a checkpoint into `path`, with golden outputs for held-out samples."""
+    config = trainer.config
+    checkpoint = write_checkpoint(
+        trainer.best_model(),
+        path,
+        name=config.name,
+        description=config.description,
+        training={
+            "stn": __version__,
+            "torch": str(torch.__version__),
+            "steps": trainer.step,
+            "samples": trainer.step * config.batch_size,
+            "seed": config.seed,
+            "objectives": list(config.objectives),
+            "images": len(trainer.samples.uprights.images),
+            "config": msgspec.to_builtins(config),
+        },
+        metrics=trainer.best_validation,
+    )
+    canvases = [trainer.held_out[index].canvas.numpy() for index in range(_GOLDEN_IMAGES)]
+    write_golden(checkpoint, np.ascontiguousarray(np.stack(canvases).transpose(0, 2, 3, 1)))
+    return checkpoint
