@@ -26,9 +26,7 @@ def list_models(json: AsJson = False) -> None:
             if json:
                 result(_json({"name": header.name, "description": header.description, "bytes": checkpoint.size}))
             else:
-                result(
-                    f"{header.name:10} {_kinds(checkpoint):24} {_megabytes(checkpoint)}  {header.description}"
-                )
+                result(f"{header.name:10} {_kinds(checkpoint):24} {_megabytes(checkpoint)}  {header.description}")
 
 
 @app.command()

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -134,7 +133,7 @@ class _Reporter:
     def __enter__(self) -> "_Reporter":
         if sys.stderr.isatty() and not self.quiet and self.total > 1:
             self.progress = _progress_bar()
-            self.task = self.progress.add_task("rectify", total=self.total, failures="")
+            self.task = self.progress.add_task("rectify", total=self.total, failures="", rate="")
             self.progress.start()
         return self
 
@@ -146,43 +145,37 @@ class _Reporter:
         self.counts[record.status] += 1
         if self.json:
             result(record.to_json().decode())
-        with self._aside():
-            if record.error is not None:
-                say(f"failed: {shorten(record.source.path)}: {record.error.message}")
-            elif self.verbose:
-                label = f", reads {record.label.value} ({record.label.confidence:.2f})" if record.label else ""
-                where = f" -> {record.output.path}" if record.output else ""
-                why = f" ({record.reason})" if record.reason else ""
-                say(f"{record.status}: {shorten(record.source.path)}{where}{label}{why}")
+        if record.error is not None:
+            say(f"failed: {shorten(record.source.path)}: {record.error.message}")
+        elif self.verbose:
+            label = f", reads {record.label.value} ({record.label.confidence:.2f})" if record.label else ""
+            where = f" -> {record.output.path}" if record.output else ""
+            why = f" ({record.reason})" if record.reason else ""
+            say(f"{record.status}: {shorten(record.source.path)}{where}{label}{why}")
         if self.progress is not None:
-            failed = self.counts["failed"]
-            self.progress.update(self.task, advance=1, failures=f"{failed} failed" if failed else "")
+            failed, speed = self.counts["failed"], self.progress.tasks[0].speed
+            self.progress.update(
+                self.task,
+                advance=1,
+                failures=f"{failed} failed" if failed else "",
+                rate=f"{speed:.0f}/s" if speed else "",
+            )
 
     def summarize(self) -> None:
         if not self.quiet:
             parts = [f"{self.counts[s]} {s}" for s in ("done", "unchanged", "skipped", "failed") if self.counts[s]]
             say(f"{self.total} input{'s' if self.total != 1 else ''}: {', '.join(parts)}")
 
-    def _aside(self) -> "nullcontext[None]":
-        # Rich moves the bar below what is printed to stderr meanwhile.
-        return nullcontext()
-
 
 def _progress_bar() -> "Progress":
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.speed:.0f}/s" if False else ""),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("[red]{task.fields[failures]}"),
         console=Console(stderr=True),

@@ -65,7 +65,8 @@ def corner_errors(
     back = torch.linalg.inv(truth[known]).to(predicted.dtype)
     homogeneous = predicted @ back[:, :2, :2].mT + back[:, None, :2, 2]
     weight = predicted @ back[:, 2:, :2].mT + back[:, None, 2:, 2]
-    return torch.linalg.vector_norm(homogeneous / weight - points, dim=-1)
+    distances: Tensor = torch.linalg.vector_norm(homogeneous / weight - points, dim=-1)
+    return distances
 
 
 def _robust(distance: Float[Tensor, "b 4"]) -> Tensor:

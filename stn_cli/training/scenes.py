@@ -113,7 +113,7 @@ def _cluttered(
         cut = max(2, round(share * other.shape[0]))
         top, left = rng.integers(0, max(1, other.shape[0] - cut + 1)), rng.integers(0, max(1, other.shape[1] - cut + 1))
         size = min(max(2, round(share * frame)), side)
-        patch = other[top : top + cut, left : left + cut, 0].astype(np.float32) / 255
+        patch: np.ndarray = other[top : top + cut, left : left + cut, 0].astype(np.float32) / 255
         if patch.shape != (size, size):
             patch = cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA if cut > size else cv2.INTER_LINEAR)
         y, x = rng.integers(0, side - size + 1, 2)
@@ -137,7 +137,8 @@ def _photographed(rng: np.random.Generator, alpha: np.ndarray, colours: np.ndarr
     if rng.random() < 0.6:
         noise = rng.standard_normal((side, side, 1 if rng.random() < 0.5 else 3), dtype=np.float32)
         canvas = canvas + noise * rng.uniform(1, 0.12 * contrast + 1)
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    photograph: np.ndarray = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return photograph
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -32,6 +33,14 @@ class Uprights:
     labels: np.ndarray
     classes: tuple[str, ...]
     unreadable: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def foreground(self) -> Literal["ink", "opaque"]:
+        """`ink` where all images are grey and mostly black around the border, as MNIST is; else `opaque`."""
+        if any(image.shape[2] != 1 for image in self.images):
+            return "opaque"
+        border = [np.concatenate((i[0], i[-1], i[:, 0], i[:, -1])).mean() for i in self.images[:1000]]
+        return "ink" if float(np.median(border)) < 8 else "opaque"
 
     def split(self, share: float) -> tuple["Uprights", "Uprights"]:
         """Training and validation part; every n-th image is held out, so that every folder takes part in both."""
