@@ -47,6 +47,14 @@ def test_plain_bilinear_is_far_from_it(texture, sampler):
 
 
 @SAMPLERS
+@pytest.mark.parametrize("shrink", [2, 3, 5, 7])
+def test_a_small_whole_shrink_is_the_mean_of_blocks_to_rounding(shrink, sampler):
+    image = np.rint(noise((12 * shrink, 10 * shrink)))
+    means = image.reshape(12, shrink, 10, shrink).mean(axis=(1, 3))
+    assert np.abs(sampler(image, Affine.identity(), (12, 10)) - means).max() <= 0.51
+
+
+@SAMPLERS
 @pytest.mark.parametrize("scale", [0.83, 0.31])
 @pytest.mark.parametrize("texture", TEXTURES)
 def test_fractional_shrinks_agree_with_pillows_box_filter(texture, scale, sampler):

@@ -1,0 +1,179 @@
+"""`stn rectify` as a user runs it: a process, files in, files out."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "sample_images"
+TRUTH = json.loads((SAMPLES / "truth.json").read_text())
+
+
+def stn(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "stn_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=120)
+
+
+def records(folder: Path) -> dict[str, dict]:
+    lines = [json.loads(line) for line in (folder / "theta.jsonl").read_text().splitlines()]
+    return {Path(line["source"]["path"]).name: line for line in lines}
+
+
+@pytest.fixture(scope="module")
+def rectified(tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    run = stn("rectify", SAMPLES, "-o", out)
+    assert run.returncode == 0, run.stderr
+    return out
+
+
+def test_every_sample_gets_one_record_and_one_crop(rectified):
+    found = records(rectified)
+    assert set(found) == set(TRUTH)
+    for name, record in found.items():
+        assert record["schema"] == "stn.theta/1"
+        with Image.open(rectified / name) as crop:
+            assert crop.size == (record["output"]["width"], record["output"]["height"])
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_the_pose_is_near_the_truth(rectified, name):
+    found = np.array(records(rectified)[name]["pixel_matrix"])
+    true = np.array(TRUTH[name]["pixel_matrix"])
+    size = records(rectified)[name]["output"]
+    centre = found @ [size["width"] / 2, size["height"] / 2, 1] - true @ [14, 14, 1]
+    side = 28 * math.hypot(true[0, 0], true[1, 0])
+    turned = math.atan2(found[1, 0], found[0, 0]) - math.atan2(true[1, 0], true[0, 0])
+    assert np.hypot(*centre[:2]) < 0.15 * side
+    assert abs(math.degrees(math.remainder(turned, 2 * math.pi))) < 30
+
+
+def test_the_label_of_most_samples_is_read(rectified):
+    right = [records(rectified)[name]["label"]["value"] == str(entry["digit"]) for name, entry in TRUTH.items()]
+    assert np.mean(right) >= 0.9
+
+
+def test_a_single_image_lands_beside_the_input(tmp_path):
+    image = tmp_path / "img.png"
+    image.write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = stn("rectify", "img.png", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["img.png", "img.rectified.json", "img.rectified.png"]
+
+
+def test_json_goes_to_stdout_and_nothing_else(tmp_path):
+    run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "out", "--json", "-q")
+    assert json.loads(run.stdout)["status"] == "done"
+    assert run.stderr == ""
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    run = stn("rectify", SAMPLES, "-o", tmp_path / "out", "-n")
+    assert run.returncode == 0
+    assert len(run.stdout.splitlines()) == len(TRUTH)
+    assert not (tmp_path / "out").exists()
+
+
+def test_size_is_forced(tmp_path):
+    assert stn("rectify", SAMPLES / "photo-1.jpg", "-o", tmp_path, "--size", "32x24").returncode == 0
+    with Image.open(tmp_path / "photo-1.jpg") as crop:
+        assert crop.size == (24, 32)
+
+
+def test_colour_and_format_follow_the_input(rectified):
+    with Image.open(rectified / "photo-2.jpg") as crop:
+        assert (crop.format, crop.mode) == ("JPEG", "RGB")
+    with Image.open(rectified / "rotated-1.png") as crop:
+        assert (crop.format, crop.mode) == ("PNG", "L")
+
+
+def test_existing_outputs_stop_the_run_before_it_writes(tmp_path):
+    assert stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path).returncode == 0
+    before = (tmp_path / "theta.jsonl").read_bytes()
+    run = stn("rectify", SAMPLES, "-o", tmp_path)
+    assert run.returncode == 6
+    assert "exists already" in run.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rotated-1.png", "theta.jsonl"]
+    assert (tmp_path / "theta.jsonl").read_bytes() == before
+
+
+def test_skip_keeps_what_is_there_and_its_record(tmp_path):
+    assert stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path).returncode == 0
+    run = stn("rectify", SAMPLES / "rotated-1.png", SAMPLES / "rotated-2.png", "-o", tmp_path, "--on-exists", "skip")
+    assert run.returncode == 0
+    assert "1 done, 1 skipped" in run.stderr
+    assert [record["status"] for record in records(tmp_path).values()] == ["done", "done"]
+
+
+def test_overwrite_leaves_one_record_an_input(tmp_path):
+    for _ in range(2):
+        assert stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path, "--on-exists", "overwrite").returncode == 0
+    assert len((tmp_path / "theta.jsonl").read_text().splitlines()) == 1
+
+
+def test_bad_files_fail_alone(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("not an image")
+    (folder / "cut.jpg").write_bytes((SAMPLES / "photo-1.jpg").read_bytes()[:900])
+    (folder / "good.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = stn("rectify", folder, "-o", tmp_path / "out")
+    assert run.returncode == 3
+    statuses = {name: record["status"] for name, record in records(tmp_path / "out").items()}
+    assert statuses == {"empty.png": "failed", "text.png": "failed", "cut.jpg": "failed", "good.png": "done"}
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["rectify", "nowhere.png"], 4),
+        (["rectify", SAMPLES, "-m", "no-such-model", "-o", "out"], 5),
+        (["rectify", SAMPLES, "--size", "big", "-o", "out"], 2),
+        (["rectify", SAMPLES, "--format", "gif", "-o", "out"], 2),
+        (["rectify", SAMPLES, "--fill", "nocolour", "-o", "out"], 2),
+        (["rectify"], 2),
+        (["models", "info", "no-such-model"], 5),
+    ],
+)
+def test_exit_codes(tmp_path, arguments, code):
+    run = stn(*arguments, cwd=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_inputs_of_one_output_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = stn("rectify", "a", "b", "-o", "out", cwd=tmp_path)
+    assert run.returncode == 6
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "file")
+    assert run.returncode == 8
+    assert "Traceback" not in run.stderr
+
+
+def test_rectify_on_the_cpu_never_imports_torch(tmp_path):
+    code = (
+        "import sys; from stn_cli.cli.main import app\n"
+        f"try: app(['rectify', {str(SAMPLES / 'rotated-1.png')!r}, '-o', {str(tmp_path)!r}, '--device', 'cpu'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'onnxruntime' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})

@@ -1,0 +1,160 @@
+"""Training: drawn truth is true, runs resume exactly, and a run's folder rectifies."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.geometry import TransformSpec
+from stn_cli.networks.config import LocalizerConfig
+from stn_cli.training.config import Scene, TrainConfig, read_config
+from stn_cli.training.finish import export
+from stn_cli.training.loop import Trainer
+from stn_cli.training.scenes import draw
+from stn_cli.training.sources import Uprights, read_idx, read_uprights
+
+STAGE = LocalizerConfig(transform=TransformSpec("similarity"), input_size=(16, 16), widths=(4, 8), hidden=16)
+
+
+def uprights(count=40):
+    rng = np.random.default_rng(0)
+    images = []
+    for label in range(count):
+        image = np.zeros((20, 20, 1), np.uint8)
+        image[4:16, 9:12] = 255
+        image[4:7, 9 : 12 + 5 * (label % 2)] = 255
+        images.append(np.clip(image + rng.integers(0, 9, image.shape), 0, 255).astype(np.uint8))
+    return Uprights(tuple(images), np.arange(count) % 2, ("bar", "flag"))
+
+
+def config(**changes):
+    settings = {
+        "objectives": ("straighten", "classify"),
+        "foreground": "ink",
+        "scenes": (Scene(pixels=(24, 32)),),
+        "stages": (STAGE,),
+        "canvas": 24,
+        "classifier_size": (16, 16),
+        "classifier_widths": (4, 8),
+        "batch_size": 8,
+        "steps": 6,
+        "validate_every": 2,
+        "validation_samples": 8,
+        "warmup": 1,
+    }
+    return TrainConfig(**{**settings, **changes})
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_truth_of_a_scene_is_where_the_image_was_drawn(seed):
+    rng = np.random.default_rng(seed)
+    image = np.zeros((64, 64, 1), np.uint8)
+    image[20:24, 40:44] = 255
+    scene = Scene(pixels=(200, 200), rotation=180, extent=(0.4, 0.8), shear=0.2, perspective=0.1, plain=1)
+    drawn = draw(rng, image, [], scene, 200, ink=True)
+    x, y, w = drawn.truth @ [42 / 32 - 1, 22 / 32 - 1, 1]
+    expected = (np.array([x, y]) / w + 1) * 100
+    mass = drawn.canvas[..., 0].astype(float)
+    rows, columns = np.indices(mass.shape) + 0.5
+    found = np.array([(columns * mass).sum(), (rows * mass).sum()]) / mass.sum()
+    assert np.abs(found - expected).max() < 0.3
+
+
+def test_an_opaque_picture_is_drawn_at_its_truth():
+    picture = np.full((40, 60, 3), (200, 30, 30), np.uint8)
+    scene = Scene(pixels=(120, 120), rotation=0, extent=(0.5, 0.5), reach=0, plain=0)
+    drawn = draw(np.random.default_rng(1), picture, [], scene, 120, ink=False)
+    inverse = np.linalg.inv(drawn.truth)
+    assert np.abs(inverse @ [0, 0, 1] - [0, 0, 1]).max() < 1e-9
+    middle = cv2.mean(drawn.canvas[50:70, 50:70])[:3]
+    assert middle[0] - middle[1] > 100
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    whole = Trainer(config(), uprights(), tmp_path / "whole", workers=0)
+    whole.train(lambda *_: None)
+
+    class Killed(Exception):
+        pass
+
+    def kill_at_five(step, _means):
+        if step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Trainer(config(), uprights(), tmp_path / "parts", workers=0).train(kill_at_five)
+    resumed = Trainer(config(), uprights(), tmp_path / "parts", workers=0)
+    resumed.train(lambda *_: None)
+    assert resumed.step == whole.step == 6
+    for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_another_configuration_does_not_resume(tmp_path):
+    Trainer(config(), uprights(), tmp_path, workers=0).train(lambda *_: None)
+    with pytest.raises(UsageError, match="another configuration"):
+        Trainer(config(steps=7), uprights(), tmp_path, workers=0).train(lambda *_: None)
+
+
+def test_training_lowers_the_corner_error(tmp_path):
+    scene = Scene(pixels=(24, 24), rotation=0, extent=(0.5, 0.5), reach=1.0, plain=1)
+    settings = config(
+        objectives=("straighten",), scenes=(scene,), steps=150, batch_size=16, validate_every=150, ema=0.9
+    )
+    trainer = Trainer(settings, uprights(), tmp_path, workers=0)
+    untrained = trainer._validate().overall["corner_error_median"]
+    trainer.train(lambda *_: None)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    trained = log[-1]["validation"]["overall"]["corner_error_median"]
+    assert trained < 0.4 * untrained
+
+
+def test_a_run_exports_a_checkpoint_that_reproduces_itself(tmp_path):
+    from stn_cli.checkpoints import open_checkpoint
+    from stn_cli.rectify.verify import verify
+
+    trainer = Trainer(config(), uprights(), tmp_path, workers=0)
+    trainer.train(lambda *_: None)
+    export(trainer, tmp_path)
+    checkpoint = open_checkpoint(str(tmp_path))
+    assert checkpoint.header.model.classifier.classes == ("bar", "flag")
+    assert len(list(verify(checkpoint))) >= 4
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored["transformer.stages.0.localizer.head.weight"].dtype == np.float16
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"\0\0\x08\x01\0\0\0\x05abc", b"\0\0\x0d\x01\0\0\0\x01abcd"])
+def test_a_damaged_idx_file_is_refused(tmp_path, content):
+    (tmp_path / "x-idx1-ubyte").write_bytes(content)
+    with pytest.raises(TrainingDataError):
+        read_idx(tmp_path / "x-idx1-ubyte")
+
+
+def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path):
+    from stn_cli.errors import NoInputError
+
+    with pytest.raises((TrainingDataError, NoInputError)):
+        read_uprights([tmp_path])
+    with pytest.raises(TrainingDataError):
+        read_uprights([tmp_path / "nowhere"])
+
+
+def test_classify_needs_two_classes(tmp_path):
+    one = Uprights(uprights().images, np.zeros(40, np.int64), ("only",))
+    with pytest.raises(TrainingDataError, match="two classes"):
+        Trainer(config(), one, tmp_path, workers=0)
+
+
+@pytest.mark.parametrize("text", ["steps = 'many'", "stepz = 1", "steps = 0", "not toml", "[[scenes]]\nextent = [2, 1]"])
+def test_a_configuration_that_makes_no_sense_is_named(tmp_path, text):
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(UsageError):
+        read_config(tmp_path / "c.toml")
