@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
 
+import numpy as np
+
+from stn_cli.errors import GeometryError
 from stn_cli.geometry.arrays import Array, matmul, namespace
 from stn_cli.geometry.base import Transform
 from stn_cli.geometry.linear import Affine, Linear, compose_linear
@@ -21,7 +24,9 @@ class Cascade(Transform):
     def theta(self) -> Array:
         """θ of all stages, one after the other."""
         parts = [stage.theta for stage in self.stages]
-        return namespace(*parts).concat(parts, axis=-1)
+        xp = namespace(*parts)
+        batch = np.broadcast_shapes(*(tuple(part.shape[:-1]) for part in parts))
+        return xp.concat([xp.broadcast_to(part, (*batch, part.shape[-1])) for part in parts], axis=-1)
 
     def __call__(self, points: Array) -> Array:
         return reduce(lambda p, stage: stage(p), reversed(self.stages), points)
@@ -39,6 +44,8 @@ class Cascade(Transform):
 
 def compose(a: Transform, b: Transform) -> Transform:
     """`a @ b` in the smallest family that holds it exactly."""
+    if a.dims != b.dims:
+        raise GeometryError(f"{a.kind} ({a.dims}-D) and {b.kind} ({b.dims}-D) cannot be composed")
     match a, b:
         case Linear(), Linear():
             return compose_linear(a, b)

@@ -65,7 +65,7 @@ def layout_name(layout: Layout) -> str:
 
 
 @lru_cache(maxsize=32)
-def spline_weights(layout: Layout) -> Float64[np.ndarray, "k+3 k"]:
+def spline_weights(layout: Layout) -> Float64[np.ndarray, "coefficients k"]:
     """Matrix that takes the targets of the control points to the spline's coefficients (Bookstein 1989).
 
     With L = [[U, P], [Pᵀ, 0]], P = [1, x, y], it is the first k columns of L⁻¹: the rows are k radial weights and the

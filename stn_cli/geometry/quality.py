@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stn_cli.geometry.arrays import like, namespace
+from stn_cli.geometry.arrays import detached, like, namespace
 from stn_cli.geometry.base import Transform
 from stn_cli.geometry.cascade import Cascade
 from stn_cli.geometry.frames import Size, pixel_points
-from stn_cli.geometry.grids import grid
+from stn_cli.geometry.grids import grid, outline
 from stn_cli.geometry.linear import Projective
 
 _LATTICE = (17, 17)
@@ -36,8 +36,8 @@ def quality(transform: Transform) -> Quality:
     """Quality numbers of one (unbatched) planar transform."""
     points = like(grid(_LATTICE), transform.theta)
     xp = namespace(points)
-    determinant = xp.linalg.det(transform.jacobian(points))
-    inside = xp.all(xp.abs(transform(points)) <= 1.0, axis=-1)
+    determinant = xp.linalg.det(detached(transform.jacobian(points)))
+    inside = xp.all(xp.abs(detached(transform(points))) <= 1.0, axis=-1)
     low, high = float(xp.min(determinant)), float(xp.max(determinant))
     fold = low * high <= 0.0 or _crosses_horizon(transform)
     return Quality(fold, 1.0 - float(xp.mean(xp.astype(inside, points.dtype))), low, high)
@@ -56,16 +56,16 @@ def crop_size(transform: Transform, source_size: Size) -> tuple[float, float]:
 
 
 def _arc_length(transform: Transform, edge: np.ndarray, source_size: Size) -> float:
-    points = pixel_points(transform(like(edge, transform.theta)), source_size)
+    points = pixel_points(detached(transform(like(edge, transform.theta))), source_size)
     xp = namespace(points)
     step = points[1:, :] - points[:-1, :]
     return float(xp.sum(xp.sqrt(xp.sum(step * step, axis=-1))))
 
 
 def _crosses_horizon(transform: Transform) -> bool:
-    points = like(grid(_LATTICE), transform.theta)
+    points = like(np.concatenate((grid(_LATTICE), outline(_EDGE_POINTS))), transform.theta)
     for stage in reversed(transform.stages if isinstance(transform, Cascade) else (transform,)):
-        if isinstance(stage, Projective) and float(namespace(points).min(stage.horizon(points))) <= 0.0:
+        if isinstance(stage, Projective) and float(namespace(points).min(detached(stage.horizon(points)))) <= 0.0:
             return True
-        points = stage(points)
+        points = detached(stage(points))
     return not math.isfinite(float(namespace(points).sum(points)))

@@ -100,7 +100,7 @@ class SpatialTransformer(nn.Module):
     def _seen(self, x: Tensor, stage: Stage, so_far: Transform | None, *, detach: bool) -> tuple[Tensor, Transform]:
         if so_far is None:
             frame = self._first_frame(x, stage)
-            if stage.input_size is None or (stage.input_size == x.shape[2:] and stage.margin == 1.0):
+            if stage.margin == 1.0 and stage.input_size in (None, tuple(x.shape[2:])):
                 return x, frame
         else:
             frame = _detached(so_far) if detach else so_far

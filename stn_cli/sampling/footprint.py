@@ -58,6 +58,7 @@ def footprint(transform: Transform, source_size: tuple[int, ...], output_size: t
     if not all(math.isfinite(value) for value in widest):
         return Footprint(0, (1,) * transform.dims)
     level = max(_level(float(xp.min(spread)) / _FINER_THAN_CROP), _level(2 * max(widest) / _MOST_READINGS))
+    level = min(level, _level(float(min(source_size))))
     readings = tuple(min(max(1, math.ceil(value / 2**level - _SLACK)), _MOST_READINGS) for value in reversed(widest))
     return Footprint(level, readings)
 

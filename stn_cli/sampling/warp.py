@@ -44,12 +44,18 @@ def warp(
     """
     source_size = pixels.shape[:2]
     plan = footprint(transform, source_size, size) if resample == "auto" else POINTWISE
-    weighted = _premultiplied(pixels) if pixels.shape[2] in (2, 4) else pixels
+    weighted = pixels
+    if pixels.shape[2] in (2, 4):
+        weighted = _premultiplied(pixels)
+        if fill != "border":
+            full = fill if len(fill) > 1 else fill * pixels.shape[2]
+            colour = np.array(full, np.float32 if pixels.dtype == np.float32 else np.float64)[None, None]
+            fill = tuple(float(v) for v in _premultiplied(colour, _full(pixels.dtype))[0, 0])
     level, extent = _shrunk(weighted, plan.level, fill)
     if max(*level.shape[:2], *size) > _OPENCV_SIDE:
         raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
-    readings = plan.readings
-    rows = max(1, _STRIP_READINGS // (size[1] * math.prod(readings)))
+    readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
+    rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
     strips = [
         _averaged(_read(level, extent * _positions(transform, size, readings, strip), resample, fill), readings)
         for strip in _strips(size[0], rows)
@@ -117,12 +123,16 @@ def _border_value(fill: Fill) -> tuple[float, ...]:
     return fill if len(fill) > 1 else fill * 4
 
 
-def _premultiplied(pixels: np.ndarray) -> np.ndarray:
+def _full(dtype: np.dtype) -> float:
+    return 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
+
+
+def _premultiplied(pixels: np.ndarray, full: float | None = None) -> np.ndarray:
     """Float32 with colours weighted by alpha; grey and alpha get a third, empty channel.
 
     OpenCV's exact bilinear kernels exist for one, three and four channels.
     """
-    full = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    full = _full(pixels.dtype) if full is None else full
     alpha = pixels[..., -1:].astype(np.float32)
     parts = [pixels[..., :-1] * (alpha / full), alpha]
     if pixels.shape[2] == 2:

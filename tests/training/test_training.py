@@ -153,7 +153,9 @@ def test_classify_needs_two_classes(tmp_path):
         Trainer(config(), one, tmp_path, workers=0)
 
 
-@pytest.mark.parametrize("text", ["steps = 'many'", "stepz = 1", "steps = 0", "not toml", "[[scenes]]\nextent = [2, 1]"])
+@pytest.mark.parametrize(
+    "text", ["steps = 'many'", "stepz = 1", "steps = 0", "not toml", "[[scenes]]\nextent = [2, 1]"]
+)
 def test_a_configuration_that_makes_no_sense_is_named(tmp_path, text):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(UsageError):
