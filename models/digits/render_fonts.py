@@ -48,11 +48,10 @@ def render_font(path: Path) -> list[Image.Image]:
 def main(fonts: Path, target: Path) -> None:
     for digit in range(10):
         (target / str(digit)).mkdir(parents=True, exist_ok=True)
-    count = 0
-    for path in sorted(p for p in fonts.rglob("*") if p.suffix.lower() in {".ttf", ".otf", ".pfb"}):
+    paths = sorted(path for path in fonts.rglob("*") if path.suffix.lower() in {".ttf", ".otf", ".pfb"})
+    for number, path in enumerate(paths):
         for digit, image in enumerate(render_font(path)):
-            image.save(target / str(digit) / f"{count:04d}-{path.stem}.png")
-        count += 1
+            image.save(target / str(digit) / f"{number:04d}-{path.stem}.png")
     print(f"{len(list((target / '0').iterdir()))} fonts rendered")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,9 +81,10 @@ def test_a_checkpoint_in_a_folder_rectifies(checkpoint, tmp_path):
 
 
 def test_models_answer_without_torch():
-    code = "import sys; from stn_cli.cli.main import app\ntry: app(['models', 'verify', 'digits'])\nexcept SystemExit: pass"
-    import subprocess
-    import sys
-
-    check = f"{code}\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", check], check=True, cwd=ROOT, capture_output=True)
+    code = (
+        "import sys; from stn_cli.cli.main import app\n"
+        "try: app(['models', 'verify', 'digits'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
