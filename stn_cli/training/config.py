@@ -69,6 +69,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         warmup, weight_decay, clip, ema: steps of linear warm-up; AdamW's decay; gradient norm; averaging of weights.
         validate_every, validation_samples, validation_share: of the images, held out by position.
         resample: how training reads its canvases. `bilinear` is faster, and right where they are smooth enough.
+        start: name or folder of a checkpoint whose weights, where they fit, the run starts from.
         seed: of samples, initial weights and dropout.
     """
 
@@ -97,6 +98,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation_samples: int = 2000
     validation_share: float = 0.1
     resample: Literal["auto", "bilinear"] = "auto"
+    start: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.checkpoints.weights import load_model
 from stn_cli.errors import StnError, StorageError, TrainingDataError, UsageError
 from stn_cli.images import write_atomically
 from stn_cli.networks.config import ClassifierConfig, ModelConfig
@@ -65,6 +67,8 @@ class Trainer:
         self.model_config = model_config(config, uprights.classes)
         self.model = Rectifier(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.transformer.resample = config.resample
+        if config.start is not None:
+            _start_from(self.model, load_model(open_checkpoint(config.start)))
         self.average = AveragedModel(
             self.model,
             multi_avg_fn=get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
@@ -191,6 +195,13 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.run / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
+
+
+def _start_from(model: Rectifier, other: Rectifier) -> None:
+    """Takes over the weights that have the same name and shape in both; the rest keeps its own start."""
+    mine, theirs = model.state_dict(), other.state_dict()
+    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+    model.load_state_dict({**mine, **fitting})
 
 
 class _Recent:
