@@ -1,4 +1,4 @@
-"""Imports point downward only, and what rectifies on a CPU never imports torch."""
+"""Imports point downward only; what rectifies on a CPU never imports torch, what only answers never NumPy."""
 
 import ast
 import importlib.util
@@ -60,8 +60,17 @@ def test_imports_point_downward(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["stn_cli.images", "stn_cli.geometry", "stn_cli.sampling.warp", "stn_cli.networks.config"]
+    ("module", "unwanted"),
+    [
+        ("stn_cli.images", "torch"),
+        ("stn_cli.geometry", "torch"),
+        ("stn_cli.sampling.warp", "torch"),
+        ("stn_cli.rectify.pipeline", "torch"),
+        ("stn_cli.cli.main", "numpy"),
+        ("stn_cli.networks.config", "numpy"),
+        ("stn_cli.checkpoints", "numpy"),
+    ],
 )
-def test_no_torch_on_the_way_to_a_crop(module):
-    script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+def test_what_is_dear_to_import_is_left_out(module, unwanted):
+    script = f"import sys, {module}; sys.exit({unwanted!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT.parent).returncode == 0

@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 
 from stn_cli.errors import ModelError, StnError
-from stn_cli.geometry.layouts import layout_from_name
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 
 SCHEMA = "stn.checkpoint/1"
@@ -76,8 +75,5 @@ def _check_plausible(model: ModelConfig) -> None:
 
 
 def _check_positive(stage: LocalizerConfig) -> None:
-    layout = stage.transform.layout
-    if layout is not None and layout_from_name(layout).n > 64:
-        raise ModelError(f"its layout {layout!r} has too many control points")
     if stage.channels not in (1, 3) or stage.margin <= 0 or stage.hidden < 1 or stage.angle_bins < 0:
         raise ModelError("it describes a network that cannot exist")

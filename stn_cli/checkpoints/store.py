@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-import safetensors
-from safetensors.numpy import load as load_tensors
+from typing import TYPE_CHECKING
 
 from stn_cli.checkpoints.header import Header, parse_header
 from stn_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 WEIGHTS, GOLDEN, CARD = "model.safetensors", "golden.safetensors", "README.md"
 METADATA_KEY = "stn"
@@ -47,8 +47,10 @@ class Checkpoint:
         return data
 
     @cached_property
-    def tensors(self) -> dict[str, np.ndarray]:
+    def tensors(self) -> "dict[str, np.ndarray]":
         """The weights, after comparing their digest and looking for values that are not finite."""
+        import numpy as np  # noqa: PLC0415  `models list` reads headers alone
+
         tensors = read_tensors(self.path / WEIGHTS)
         if tensors_digest(tensors) != self.header.tensors_sha256:
             raise ModelError(f"{self.path / WEIGHTS} is damaged: the digest of its tensors differs from its header's")
@@ -87,16 +89,20 @@ def bundled_models() -> list[Checkpoint]:
     return [_open(folder) for folder in folders if (folder / WEIGHTS).is_file()]
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_tensors(path: Path) -> "dict[str, np.ndarray]":
     """The tensors of a safetensors file; ModelError if it is damaged."""
+    import safetensors.numpy  # noqa: PLC0415  as above
+
     try:
-        return load_tensors(_read(path))
+        return safetensors.numpy.load(_read(path))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
 
 
-def tensors_digest(tensors: dict[str, np.ndarray]) -> str:
+def tensors_digest(tensors: "dict[str, np.ndarray]") -> str:
     """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    import numpy as np  # noqa: PLC0415  as above
+
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

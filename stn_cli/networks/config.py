@@ -1,13 +1,46 @@
-"""What a model is made of: plain data that travels with the weights. No torch here."""
+"""What a model is made of: plain data that travels with the weights. Neither torch nor NumPy here."""
 
-from typing import Literal
+import re
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from stn_cli.errors import UsageError
-from stn_cli.geometry import TransformSpec
+
+if TYPE_CHECKING:
+    from stn_cli.geometry import TransformSpec
 
 Size = tuple[int, int]
+Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
+_LAYOUT = re.compile(r"grid (\d+)x\1|border 2x(\d+)")
+_MOST_CONTROL_POINTS_A_ROW = 64
+
+
+class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A family of transforms as configurations name it.
+
+    Attributes:
+        kind: the family.
+        layout: `grid NxN` or `border 2xN`, N of 2 to 64; of `tps`, and of no other.
+    """
+
+    kind: Kind
+    layout: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.layout is not None) != (self.kind == "tps"):
+            raise UsageError("a layout belongs to tps, and to no other transform")
+        if self.layout is not None:
+            match = _LAYOUT.fullmatch(self.layout)
+            if match is None or not 2 <= int(match[1] or match[2]) <= _MOST_CONTROL_POINTS_A_ROW:
+                raise UsageError(f"layout {self.layout!r} is neither 'grid NxN' nor 'border 2xN' with N of 2 to 64")
+
+    @property
+    def spec(self) -> "TransformSpec":
+        """The family itself."""
+        from stn_cli.geometry import TransformSpec  # noqa: PLC0415  configurations are read without NumPy
+
+        return TransformSpec(self.kind, self.layout)
 
 
 class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +58,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         angle_bins: bins over the full circle that vote on a similarity's angle; 0 regresses it.
     """
 
-    transform: TransformSpec
+    transform: TransformConfig
     input_size: Size
     trunk: Literal["conv", "fc"] = "conv"
     widths: tuple[int, ...] = (16, 32, 64, 96, 128)

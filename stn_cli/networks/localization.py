@@ -68,8 +68,9 @@ class LocalizationNet(nn.Module):
             trunk = fc_trunk(config.channels * math.prod(config.input_size), config.widths)
         features = _features(trunk, config.channels, config.input_size)
         self.trunk = nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
-        self.head = nn.Linear(config.hidden, config.transform.dof + 1 + config.angle_bins)
-        self.register_buffer("identity", torch.tensor(config.transform.identity_theta).float(), persistent=False)
+        spec = config.transform.spec
+        self.head = nn.Linear(config.hidden, spec.dof + 1 + config.angle_bins)
+        self.register_buffer("identity", torch.tensor(spec.identity_theta).float(), persistent=False)
         angles = torch.arange(config.angle_bins) * (2 * math.pi / max(1, config.angle_bins))
         self.register_buffer("bin_angles", angles, persistent=False)
         nn.init.zeros_(self.head.weight)
@@ -83,7 +84,7 @@ class LocalizationNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
         raw = self.head(self.trunk(x)).float()
-        dof, bound = self.config.transform.dof, self.config.bound
+        dof, bound = len(self.identity), self.config.bound
         theta = self.identity + bound * torch.tanh(raw[:, :dof] / bound)
         votes = raw[:, dof + 1 :]
         if self.config.angle_bins:

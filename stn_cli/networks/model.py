@@ -37,4 +37,4 @@ class Rectifier(nn.Module):
 
 
 def _stage(config: LocalizerConfig) -> Stage:
-    return Stage(LocalizationNet(config), config.transform, config.input_size, config.margin)
+    return Stage(LocalizationNet(config), config.transform.spec, config.input_size, config.margin)

@@ -75,7 +75,7 @@ class Engine(ABC):
             if not np.isfinite(theta).all():
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
             transforms = [
-                frame @ stage.transform(row.astype(np.float64)) @ zoom(1.0 / stage.margin, 2, frame.theta)
+                frame @ stage.transform.spec(row.astype(np.float64)) @ zoom(1.0 / stage.margin, 2, frame.theta)
                 for frame, row in zip(frames, theta, strict=True)
             ]
         labels = self._classify(images, transforms, each)

@@ -6,8 +6,7 @@ from typing import Literal
 import msgspec
 
 from stn_cli.errors import UsageError
-from stn_cli.geometry import TransformSpec
-from stn_cli.networks.config import LocalizerConfig
+from stn_cli.networks.config import LocalizerConfig, TransformConfig
 
 Range = tuple[float, float]
 
@@ -79,7 +78,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     foreground: Literal["ink", "opaque"] = "opaque"
     scenes: tuple[Scene, ...] = (Scene(),)
     stages: tuple[LocalizerConfig, ...] = (
-        LocalizerConfig(transform=TransformSpec("similarity"), input_size=(48, 48), angle_bins=36),
+        LocalizerConfig(transform=TransformConfig("similarity"), input_size=(48, 48), angle_bins=36),
     )
     canvas: int = 60
     classifier_size: tuple[int, int] = (28, 28)

@@ -1,19 +1,23 @@
 """Localization nets: what they start from, how far they may go, and which descriptions make no sense."""
 
+from typing import get_args
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 
 from stn_cli.errors import UsageError
-from stn_cli.networks.config import LocalizerConfig, ModelConfig
+from stn_cli.geometry import KINDS
+from stn_cli.networks.config import Kind, LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.localization import LocalizationNet
 from tests.geometry.examples import PLANAR_LINEAR, SPLINES, spec
+from tests.networks.families import family
 
 
 def config(kind="affine", **options):
     defaults = {"input_size": (16, 20), "widths": (4, 8), "hidden": 8, "channels": 1}
-    return LocalizerConfig(transform=spec(kind), **{**defaults, **options})
+    return LocalizerConfig(transform=family(kind), **{**defaults, **options})
 
 
 def shown(n=3, channels=1):
@@ -107,3 +111,23 @@ def test_a_description_with_an_unknown_field_is_refused():
     text = msgspec.json.encode(config()).replace(b'"margin"', b'"margn"')
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(text, type=LocalizerConfig)
+
+
+def test_configurations_name_every_family():
+    assert set(get_args(Kind)) == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [
+        ("tps", None),
+        ("affine", "grid 3x3"),
+        ("tps", "grid 3x4"),
+        ("tps", "border 2x1"),
+        ("tps", "grid 65x65"),
+        ("tps", ""),
+    ],
+)
+def test_a_layout_belongs_to_a_spline_and_is_one(kind, layout):
+    with pytest.raises(UsageError, match="layout"):
+        TransformConfig(kind, layout)

@@ -13,6 +13,7 @@ from stn_cli.networks.model import Rectifier
 from stn_cli.networks.transformer import ParallelSpatialTransformers, SpatialTransformer, Stage
 from stn_cli.sampling.differentiable import sample
 from tests.geometry.examples import PLANAR_LINEAR, SPLINES, THETA, example, spec
+from tests.networks.families import family
 
 KINDS = (*PLANAR_LINEAR, *SPLINES)
 CLOSE = {"atol": 1e-4, "rtol": 0}  # of noise in 0…1, read at float32 places
@@ -32,7 +33,7 @@ class Says(nn.Module):
 
 def stage(kind="affine", *, channels=1, size=(16, 16), trunk="conv", margin=1.0, **options):
     config = LocalizerConfig(
-        transform=spec(kind), input_size=size, trunk=trunk, widths=(4, 8), hidden=8, channels=channels, **options
+        transform=family(kind), input_size=size, trunk=trunk, widths=(4, 8), hidden=8, channels=channels, **options
     )
     return Stage(LocalizationNet(config), spec(kind), size, margin)
 
@@ -248,7 +249,7 @@ def test_in_eval_mode_the_crop_depends_on_nothing_but_the_image():
 
 @pytest.mark.parametrize("classes", [(), ("cat", "dog", "emu")])
 def test_a_rectifier_crops_and_classifies(classes):
-    localizer = LocalizerConfig(transform=spec("affine"), input_size=(16, 16), widths=(4, 8), channels=1)
+    localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8), channels=1)
     classifier = ClassifierConfig(classes=classes, input_size=(12, 20), widths=(4, 4), channels=1) if classes else None
     model = Rectifier(ModelConfig(stages=(localizer, localizer), classifier=classifier, fit="stretch")).eval()
     x = images(2, 1, 24, 40)

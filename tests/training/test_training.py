@@ -9,15 +9,14 @@ import torch
 from safetensors.numpy import load_file
 
 from stn_cli.errors import TrainingDataError, UsageError
-from stn_cli.geometry import TransformSpec
-from stn_cli.networks.config import LocalizerConfig
+from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
 from stn_cli.training.scenes import draw
 from stn_cli.training.sources import Uprights, read_idx, read_uprights
 
-STAGE = LocalizerConfig(transform=TransformSpec("similarity"), input_size=(16, 16), widths=(4, 8), hidden=16)
+STAGE = LocalizerConfig(transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), hidden=16)
 
 
 def uprights(count=40):
