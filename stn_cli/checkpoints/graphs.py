@@ -1,6 +1,10 @@
 """What an ONNX graph of a checkpoint may contain."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import onnx
+import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 
 from stn_cli.errors import ModelError
@@ -16,7 +20,7 @@ OPERATORS = frozenset(
 
 
 def check_graph(data: bytes, name: str) -> None:
-    """ModelError unless the graph is valid, self-contained and of allowed operators alone."""
+    """ModelError unless the graph is valid, self-contained, finite and of allowed operators alone."""
     try:
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model)
@@ -26,5 +30,17 @@ def check_graph(data: bytes, name: str) -> None:
     foreign |= {node.op_type for node in model.graph.node} - OPERATORS
     if foreign or model.functions:
         raise ModelError(f"{name} uses operators beyond the allowed ones: {', '.join(sorted(foreign)) or 'functions'}")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _constants(model.graph)):
         raise ModelError(f"{name} refers to data in other files")
+    if not all(_is_finite(tensor) for tensor in _constants(model.graph)):
+        raise ModelError(f"{name} has weights that are not finite")
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.type == onnx.AttributeProto.TENSOR)
+
+
+def _is_finite(tensor: onnx.TensorProto) -> bool:
+    return bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from stn_cli.errors import ModelError, StnError
-from stn_cli.networks.config import LocalizerConfig, ModelConfig
+from stn_cli.networks.config import ModelConfig
 
 SCHEMA = "stn.checkpoint/1"
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
@@ -65,15 +65,9 @@ def _check_plausible(model: ModelConfig) -> None:
     for stage in model.stages:
         numbers += [max(stage.input_size) / _LONGEST_SIDE, max(*stage.widths, stage.hidden) / _MOST_UNITS]
         numbers += [len(stage.widths) / 16, stage.angle_bins / 720, stage.channels / 4, stage.margin / 10]
-        _check_positive(stage)
     if model.classifier:
         classifier = model.classifier
         numbers += [max(classifier.input_size) / _LONGEST_SIDE, len(classifier.classes) / _MOST_CLASSES]
         numbers += [max(*classifier.widths, classifier.hidden) / _MOST_UNITS, len(classifier.widths) / 16]
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")
-
-
-def _check_positive(stage: LocalizerConfig) -> None:
-    if stage.channels not in (1, 3) or stage.margin <= 0 or stage.hidden < 1 or stage.angle_bins < 0:
-        raise ModelError("it describes a network that cannot exist")

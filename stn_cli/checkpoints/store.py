@@ -39,6 +39,11 @@ class Checkpoint:
     def name(self) -> str:
         return self.header.name
 
+    @property
+    def is_bundled(self) -> bool:
+        """It came with stn; what was checked when it was built need not be checked at every start."""
+        return self.path.parent == _bundled_root()
+
     def graph(self, name: str) -> bytes:
         """The ONNX file `name`, after comparing its digest with the header's."""
         data = _read(self.path / name)

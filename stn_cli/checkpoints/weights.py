@@ -38,15 +38,20 @@ def inference_model(model: Rectifier) -> Rectifier:
 
     The ONNX graphs are exported from it and the torch path runs it, so that both compute with the same numbers.
     """
-    folded = copy.deepcopy(model).eval()
+    folded = _round(copy.deepcopy(model).eval())  # as a stored model is, so that a loaded one gives the same graphs
     for module in list(folded.modules()):
         if isinstance(module, nn.Sequential):
             _fold(module)
+    return _round(folded).requires_grad_(False)
+
+
+def _round(model: Rectifier) -> Rectifier:
+    """Matrices and kernels rounded to float16, in place."""
     with torch.no_grad():
-        for parameter in folded.parameters():
+        for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.copy_(parameter.half().float())
-    return folded.requires_grad_(False)
+    return model
 
 
 def _fold(layers: nn.Sequential) -> None:

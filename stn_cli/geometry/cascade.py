@@ -46,19 +46,21 @@ def compose(a: Transform, b: Transform) -> Transform:
     """`a @ b` in the smallest family that holds it exactly."""
     if a.dims != b.dims:
         raise GeometryError(f"{a.kind} ({a.dims}-D) and {b.kind} ({b.dims}-D) cannot be composed")
+    *outer, last = _stages(a)
+    first, *inner = _stages(b)
+    stages = (*outer, *_joined(last, first), *inner)
+    return stages[0] if len(stages) == 1 else Cascade(stages)
+
+
+def _joined(a: Transform, b: Transform) -> tuple[Transform, ...]:
+    """Two single stages as one where a family holds their product, otherwise as they are."""
     match a, b:
         case Linear(), Linear():
-            return compose_linear(a, b)
-        case Linear(), ThinPlateSpline() if a.rank <= Affine.rank and a.dims == b.dims:
-            return b.after(Affine.from_matrix(a.matrix))
+            return (compose_linear(a, b),)
+        case Linear(), ThinPlateSpline() if a.rank <= Affine.rank:
+            return (b.after(Affine.from_matrix(a.matrix)),)
         case _:
-            stages = _stages(a) + _stages(b)
-            # The join may still close: (s₁ @ affine) @ affine is s₁ @ affine again.
-            middle = len(_stages(a)) - 1
-            if isinstance(stages[middle], Linear) and isinstance(stages[middle + 1], Linear):
-                joined = compose(stages[middle], stages[middle + 1])
-                stages = (*stages[:middle], joined, *stages[middle + 2 :])
-            return Cascade(stages)
+            return a, b
 
 
 def _stages(transform: Transform) -> tuple[Transform, ...]:

@@ -16,12 +16,15 @@ def pixel_points(points: Float[Array, "*batch 2"], size: Size) -> Float[Array, "
 
 
 def pixel_matrix(transform: Linear, source_size: Size, output_size: Size) -> Float[Array, "*batch 3 3"]:
-    """Corner-based pixel matrix, output → source: takes (x, y, 1) of the crop to the source (times w)."""
+    """Corner-based pixel matrix, output → source: takes (x, y, 1) of the crop to the source (times w).
+
+    Its last entry is 1, unless the crop's first corner lies on the horizon, where none but 0 is possible.
+    """
     matrix = transform.matrix
     to_source = like(_to_pixels(source_size), matrix)
     from_output = like(np.linalg.inv(_to_pixels(output_size)), matrix)
     product = matmul(matmul(to_source, matrix), from_output)
-    return product / product[..., 2:, 2:]
+    return _scaled(product)
 
 
 def center_based(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3"]:
@@ -60,5 +63,11 @@ def _to_pixels(size: Size) -> np.ndarray:
 
 def _shifted(matrix: Array, offset: float) -> Array:
     move = np.array([[1.0, 0.0, offset], [0.0, 1.0, offset], [0.0, 0.0, 1.0]])
-    shifted = matmul(matmul(like(np.linalg.inv(move), matrix), matrix), like(move, matrix))
-    return shifted / namespace(shifted).asarray(shifted[..., 2:, 2:])
+    return _scaled(matmul(matmul(like(np.linalg.inv(move), matrix), matrix), like(move, matrix)))
+
+
+def _scaled(matrix: Array) -> Array:
+    """The same homography with 1 as its last entry, or, where that vanishes, as its largest."""
+    xp = namespace(matrix)
+    last, largest = matrix[..., 2:, 2:], xp.max(xp.abs(matrix), axis=(-2, -1), keepdims=True)
+    return matrix / xp.where(xp.abs(last) > 1e-9 * largest, last, largest)

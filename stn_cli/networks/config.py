@@ -52,7 +52,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         trunk: `conv`, or `fc` (fully connected).
         widths: channels of the convolutional levels, or units of the fully connected layers.
         hidden: units between trunk and head.
-        channels: of the image, 1 or 3.
+        channels: of what it sees.
         margin: it sees the region found so far enlarged by this factor.
         bound: no parameter moves further than this from the identity (tanh).
         angle_bins: bins over the full circle that vote on a similarity's angle; 0 regresses it.
@@ -71,8 +71,9 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         if self.angle_bins and self.transform.kind != "similarity":
             raise UsageError("angle_bins vote on the angle of a similarity, and of no other transform")
-        if not self.widths or min(self.widths) < 1 or min(self.input_size) < 2 ** (len(self.widths) - 1):
-            raise UsageError(f"an input of {self.input_size} is too small for {len(self.widths)} levels")
+        if self.margin <= 0 or self.bound <= 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
+            raise UsageError("margin and bound are positive, hidden and channels at least 1, angle_bins at least 0")
+        _check_levels(self.widths, self.input_size)
 
 
 class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,9 +85,16 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     hidden: int = 64
     channels: int = 3
 
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise UsageError("a classifier needs two classes or more, each with a name of its own")
+        if min(self.hidden, self.channels) < 1:
+            raise UsageError("hidden and channels are at least 1")
+        _check_levels(self.widths, self.input_size)
+
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rectifier: localization nets in series, and perhaps a classifier behind them.
+    """A rectifier of images: localization nets in series, and perhaps a classifier behind them. All see RGB.
 
     Attributes:
         stages: each refines the composed transform of those before it.
@@ -101,3 +109,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if not self.stages:
             raise UsageError("a model needs at least one localization net")
+        if any(stage.channels != 3 for stage in self.stages) or (self.classifier and self.classifier.channels != 3):
+            raise UsageError("the nets of a model see colour images: channels is 3")
+
+
+def _check_levels(widths: tuple[int, ...], input_size: Size) -> None:
+    if not widths or min(widths) < 1:
+        raise UsageError(f"widths {widths} make no network; there is at least one, and each is positive")
+    if min(input_size) < 2 ** (len(widths) - 1):
+        raise UsageError(f"an input of {input_size} is too small for {len(widths)} levels")

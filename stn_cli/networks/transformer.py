@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.errors import UsageError
 from stn_cli.geometry import Affine, Cascade, Transform, TransformSpec, letterbox, zoom
 from stn_cli.networks.localization import Pose
 from stn_cli.sampling.differentiable import sample
@@ -68,6 +69,8 @@ class SpatialTransformer(nn.Module):
         fill: Fill = "border",
     ) -> None:
         super().__init__()
+        if not stages or fit not in ("letterbox", "stretch"):
+            raise UsageError("a spatial transformer has at least one stage, and fit is 'letterbox' or 'stretch'")
         self.stages = nn.ModuleList(stages)
         self.output_size = tuple(output_size)
         self.fit = fit

@@ -59,13 +59,12 @@ class Model:
         """
         given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
         pixels = _checked(given)
-        prepared = self.engine.prepare(pixels)
         source_size = pixels.shape[:2]
-        (location,) = self.engine.locate([prepared], [source_size])
+        (location,) = self.engine.locate([pixels])
         least = self.engine.checkpoint.header.min_confidence if min_confidence is None else min_confidence
         decision = decide(location, source_size, RectifyOptions(size=size), least)
         transform = location.transform if decision.unchanged is None else Attention.identity()
-        crop = self.engine.crop(prepared, transform, decision.size, "auto", "border")
+        crop = self.engine.crop(pixels, transform, decision.size, "auto", "border")
         return Result(
             crop=crop[..., 0] if given.ndim == 2 else crop,
             transform=transform,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Float32
 
@@ -18,9 +19,12 @@ from stn_cli.sampling.footprint import Fill, Resample
 from stn_cli.sampling.warp import warp
 
 Size = tuple[int, int]
-Views = Float32[np.ndarray, "n c h w"]
+Small = Float32[np.ndarray, "h w c"]
 Each = Callable[..., Iterable[Any]]
 """`map`, or that of a thread pool."""
+
+_SMALL_SIDE = 512
+"""The nets see fewer than 64 pixels; something of an eighth of the image is still seen sharp."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +44,38 @@ class Location:
 
 
 class Engine(ABC):
-    """Runs a checkpoint. An engine reads images in its own form, made by `prepare`."""
+    """Runs a checkpoint: its nets look at small copies, the crop is read from the original."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.model = checkpoint.header.model
 
     @abstractmethod
-    def prepare(self, pixels: Pixels) -> Any:
-        """The image (h, w, c) in the engine's own form."""
+    def take(self, small: Small) -> Any:
+        """A small copy in the engine's own form."""
 
     @abstractmethod
-    def view(self, image: Any, transform: Transform, size: Size) -> Any:
-        """What a net is shown: (channels, h, w) float32, 0…1."""
+    def view(self, taken: Any, transform: Transform, size: Size) -> Any:
+        """What a net is shown: (3, h, w) float32, 0…1."""
 
     @abstractmethod
     def infer(self, graph: str, views: Sequence[Any]) -> list[np.ndarray]:
         """The outputs of a net for a batch of views."""
 
     @abstractmethod
-    def crop(self, image: Any, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+    def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
         """The crop (h, w, c) in the type and channels of the image."""
 
-    def locate(self, images: Sequence[Any], sizes: Sequence[Size], each: Each = map) -> list[Location]:
-        """Runs all stages, then the classifier, on a batch of prepared images of the given (height, width)."""
-        transforms = [self._whole(size) for size in sizes]
+    def locate(self, images: Sequence[Pixels], each: Each = map) -> list[Location]:
+        """Runs all stages, then the classifier, on a batch of images."""
+        transforms = [self._whole(image.shape[:2]) for image in images]
+        taken = [self.take(small) for small in each(small_copy, images)]
         confidence = np.ones(len(images))
         *localizers, last = graph_names(self.model)
         localizers += [last] if self.model.classifier is None else []
         for graph, stage in zip(localizers, self.model.stages, strict=True):
             frames = [t @ zoom(stage.margin, 2, t.theta) for t in transforms]
-            views = list(each(self.view, images, frames, [stage.input_size] * len(images)))
+            views = list(each(self.view, taken, frames, [stage.input_size] * len(images)))
             theta, confidence = self.infer(graph, views)
             if not np.isfinite(theta).all():
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
@@ -78,7 +83,7 @@ class Engine(ABC):
                 frame @ stage.transform.spec(row.astype(np.float64)) @ zoom(1.0 / stage.margin, 2, frame.theta)
                 for frame, row in zip(frames, theta, strict=True)
             ]
-        labels = self._classify(images, transforms, each)
+        labels = self._classify(taken, transforms, each)
         return [
             Location(transform, float(sure), *label)
             for transform, sure, label in zip(transforms, confidence, labels, strict=True)
@@ -90,12 +95,12 @@ class Engine(ABC):
         return Attention.identity()
 
     def _classify(
-        self, images: Sequence[Any], transforms: Sequence[Transform], each: Each
+        self, taken: Sequence[Any], transforms: Sequence[Transform], each: Each
     ) -> Sequence[tuple[str, float] | tuple[None, None]]:
         classifier = self.model.classifier
         if classifier is None:
-            return [(None, None)] * len(images)
-        views = list(each(self.view, images, transforms, [classifier.input_size] * len(images)))
+            return [(None, None)] * len(taken)
+        views = list(each(self.view, taken, transforms, [classifier.input_size] * len(taken)))
         (probabilities,) = self.infer("classifier.onnx", views)
         best = probabilities.argmax(axis=1)
         return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
@@ -116,16 +121,19 @@ class OnnxEngine(Engine):
         self.sessions = {}
         for name in graph_names(self.model):
             data = checkpoint.graph(name)
+            if not checkpoint.is_bundled:
+                _check_foreign(data, name)
             try:
                 self.sessions[name] = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             except Exception as error:  # ONNX Runtime has no common base for what it raises
                 raise ModelError(f"{checkpoint.path / name} cannot be run: {error}") from error
 
-    def prepare(self, pixels: Pixels) -> Pixels:
-        return pixels
+    def take(self, small: Small) -> Small:
+        return small
 
-    def view(self, image: Pixels, transform: Transform, size: Size) -> Float32[np.ndarray, "c h w"]:
-        return np.ascontiguousarray(_opaque_rgb(warp(image, transform, size)).transpose(2, 0, 1))
+    def view(self, taken: Small, transform: Transform, size: Size) -> Float32[np.ndarray, "3 h w"]:
+        seen = warp(taken, transform, size)
+        return np.ascontiguousarray(np.broadcast_to(seen, (*size, 3)).transpose(2, 0, 1))
 
     def infer(self, graph: str, views: Sequence[np.ndarray]) -> list[np.ndarray]:
         try:
@@ -134,8 +142,8 @@ class OnnxEngine(Engine):
             raise ModelError(f"{self.checkpoint.path / graph} cannot be run: {error}") from error
         return outputs
 
-    def crop(self, image: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
-        return warp(image, transform, size, resample=resample, fill=fill)
+    def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+        return warp(pixels, transform, size, resample=resample, fill=fill)
 
 
 def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:
@@ -155,15 +163,28 @@ def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:
     raise DeviceError(f"there is no {device} device that torch can use")
 
 
+def _check_foreign(data: bytes, name: str) -> None:
+    """A stranger's graph may hold nothing but the operators of our own exports."""
+    from stn_cli.checkpoints.graphs import check_graph  # noqa: PLC0415  bundled models need no onnx
+
+    check_graph(data, name)
+
+
 def _may_have_cuda() -> bool:
     """Looks for the driver's device files, so that torch is not imported in vain."""
     return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
 
 
-def _opaque_rgb(pixels: np.ndarray) -> Float32[np.ndarray, "h w 3"]:
-    """Three channels, 0…1; alpha laid over white."""
-    values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-    if values.shape[2] in (2, 4):
-        alpha = values[..., -1:]
-        values = values[..., :-1] * alpha + (1.0 - alpha)
-    return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
+def small_copy(pixels: Pixels) -> Small:
+    """What the nets look at: 0…1, one or three channels, alpha laid over white, the longer side 512 at most."""
+    full = np.float32(np.iinfo(pixels.dtype).max)
+    small: np.ndarray = pixels
+    if pixels.shape[2] in (2, 4):
+        alpha = pixels[..., -1:] / full
+        small = pixels[..., :-1] * alpha + (1 - alpha) * full
+    height, width, channels = small.shape
+    factor = max(height, width) / _SMALL_SIDE
+    if factor > 1:
+        size = (max(1, round(width / factor)), max(1, round(height / factor)))
+        small = cv2.resize(small, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
+    return small.astype(np.float32) / full

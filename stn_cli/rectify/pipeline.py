@@ -69,25 +69,22 @@ class Pipeline:
 
     def _finish_batch(self, batch: Sequence[Decoded], pool: ThreadPoolExecutor) -> Iterator[tuple[Job, Record]]:
         images = [decoded.image for decoded in batch if decoded.image is not None]
-        prepared = [self.engine.prepare(image.pixels) for image in images]
-        sizes = [image.pixels.shape[:2] for image in images]
-        located = zip(prepared, self.engine.locate(prepared, sizes, pool.map) if images else [], strict=True)
+        located = iter(self.engine.locate([image.pixels for image in images], pool.map) if images else ())
         futures: list[tuple[Job, Future[Record]]] = []
         for job, image, error in batch:
             if image is not None:
-                source, location = next(located)
-                futures.append((job, pool.submit(self._finish, job, image, source, location)))
+                futures.append((job, pool.submit(self._finish, job, image, next(located))))
             else:
                 futures.append((job, pool.submit(self._without_image, job, error)))
         for job, future in futures:
             yield job, future.result()
 
-    def _finish(self, job: Job, image: Image, prepared: object, location: Location) -> Record:
+    def _finish(self, job: Job, image: Image, location: Location) -> Record:
         """Warps, encodes and writes one image."""
         record = self._record(job, image)
         try:
             decision = decide(location, image.pixels.shape[:2], self.options, self.min_confidence)
-            encoded = self._encoded(job, image, prepared, location.transform, decision)
+            encoded = self._encoded(job, image, location.transform, decision)
             write_atomically(job.target, encoded.data)
             self._complete(record, job, location, decision, encoded)
         except StorageError:
@@ -96,14 +93,14 @@ class Pipeline:
             return _failed(record, error)
         return record
 
-    def _encoded(self, job: Job, image: Image, prepared: object, transform: Transform, decision: Decision) -> Encoded:
+    def _encoded(self, job: Job, image: Image, transform: Transform, decision: Decision) -> Encoded:
         if decision.unchanged is not None:
             if self._can_copy(job, image):
                 return Encoded(job.source.path.read_bytes(), ())
             transform = Attention.identity()
         fill = _fill_values(self.options.fill, image.pixels)
         return encode(
-            self.engine.crop(prepared, transform, decision.size, self.options.resample, fill),
+            self.engine.crop(image.pixels, transform, decision.size, self.options.resample, fill),
             job.format,
             quality=self.options.quality,
             icc_profile=image.icc_profile,

@@ -13,9 +13,9 @@ from stn_cli.checkpoints.header import graph_names
 from stn_cli.checkpoints.weights import inference_model, load_model
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels
-from stn_cli.rectify.engine import Engine, Size
+from stn_cli.rectify.engine import Engine, Size, Small
 from stn_cli.sampling.differentiable import sample
-from stn_cli.sampling.footprint import Fill, Resample
+from stn_cli.sampling.footprint import Fill, Resample, fill_values, weighted_fill
 
 
 def is_available(device: str) -> bool:
@@ -24,7 +24,7 @@ def is_available(device: str) -> bool:
 
 
 class TorchEngine(Engine):
-    """Images are (1, c, h, w) float32 in the units of their pixels, colours weighted by alpha where there is one."""
+    """Nets and sampler on a device."""
 
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         super().__init__(checkpoint)
@@ -37,15 +37,12 @@ class TorchEngine(Engine):
         for net in graphs:
             net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
-    def prepare(self, pixels: Pixels) -> "DeviceImage":
-        return DeviceImage(pixels, self.device)
+    def take(self, small: Small) -> Float[Tensor, "1 c h w"]:
+        return torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None]
 
     @torch.inference_mode()
-    def view(self, image: "DeviceImage", transform: Transform, size: Size) -> Float[Tensor, "3 h w"]:
-        values = sample(image.weighted, self._moved(transform), size)[0] / image.full
-        if image.has_alpha:
-            values = values[:-1] + (1.0 - values[-1:])
-        return values.expand(3, -1, -1)
+    def view(self, taken: Float[Tensor, "1 c h w"], transform: Transform, size: Size) -> Float[Tensor, "3 h w"]:
+        return sample(taken, self._moved(transform), size)[0].float().expand(3, -1, -1)
 
     @torch.inference_mode()
     def infer(self, graph: str, views: Sequence[Tensor]) -> list[np.ndarray]:
@@ -53,14 +50,18 @@ class TorchEngine(Engine):
         return [output.float().cpu().numpy() for output in self.nets[graph](batch)]
 
     @torch.inference_mode()
-    def crop(self, image: "DeviceImage", transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
-        values = sample(image.weighted, self._moved(transform), size, resample=resample, fill=fill)[0]
-        if image.has_alpha:
-            alpha = values[-1:]
-            colours = torch.where(alpha > 0, values[:-1] * image.full / alpha, 0.0)
-            values = torch.cat((colours, alpha))
-        rounded = values.round().clamp(0, image.full).permute(1, 2, 0).cpu().numpy()
-        return np.ascontiguousarray(rounded.astype(image.dtype))
+    def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+        full, has_alpha = float(np.iinfo(pixels.dtype).max), pixels.shape[2] in (2, 4)
+        image = torch.from_numpy(pixels.astype(np.float32)).to(self.device).permute(2, 0, 1)[None]
+        if has_alpha:
+            image = torch.cat((image[:, :-1] * image[:, -1:] / full, image[:, -1:]), dim=1)
+            fill = fill if fill == "border" else weighted_fill(fill_values(fill, pixels.shape[2]), full)
+        values = sample(image, self._moved(transform), size, resample=resample, fill=fill)[0]
+        if has_alpha:
+            colours = torch.where(values[-1:] > 0, values[:-1] * full / values[-1:], 0.0)
+            values = torch.cat((colours, values[-1:]))
+        rounded = values.round().clamp(0, full).permute(1, 2, 0).cpu().numpy()
+        return np.ascontiguousarray(rounded.astype(pixels.dtype))
 
     def _moved(self, transform: Transform) -> Transform:
         """The transform on the device; MPS knows no float64."""
@@ -77,16 +78,3 @@ class TorchEngine(Engine):
     def _theta(self, transform: Transform) -> Tensor:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.from_numpy(transform.theta).to(self.device, dtype)
-
-
-class DeviceImage:
-    """An image on a device."""
-
-    def __init__(self, pixels: Pixels, device: torch.device) -> None:
-        self.dtype = pixels.dtype
-        self.full = float(np.iinfo(pixels.dtype).max)
-        self.has_alpha = pixels.shape[2] in (2, 4)
-        values = torch.from_numpy(pixels.astype(np.float32)).to(device).permute(2, 0, 1)[None]
-        if self.has_alpha:
-            values = torch.cat((values[:, :-1] * values[:, -1:] / self.full, values[:, -1:]), dim=1)
-        self.weighted = values

@@ -50,7 +50,7 @@ def write_golden(checkpoint: Checkpoint, images: np.ndarray) -> None:
 
 
 def _outputs(engine: OnnxEngine, images: np.ndarray) -> dict[str, np.ndarray]:
-    located = engine.locate(list(images), [images.shape[1:3]] * len(images))
+    located = engine.locate(list(images))
     outlines = np.stack([location.transform(outline(5)) for location in located])
     outputs = {
         "outline": outlines.astype(np.float32),

@@ -1,19 +1,17 @@
 """The differentiable sampler (Jaderberg et al. 2015, section 3.3), for images and volumes."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
-from stn_cli.sampling.footprint import Fill, Footprint, Resample, footprint
+from stn_cli.sampling.footprint import Fill, Footprint, Resample, fill_values, footprint
 
 
 def sample(
-    image: Float[Tensor, "b c *size"],
+    image: Num[Tensor, "b c *size"],
     transform: Transform,
     size: tuple[int, ...],
     *,
@@ -32,6 +30,9 @@ def sample(
 
     Returns:
         The crop, in the wider of the dtypes of image and θ (never below float32).
+
+    Raises:
+        UsageError: there are neither one nor as many fill values as channels.
     """
     source_size = tuple(image.shape[2:])
     plan = footprint(transform, source_size, size) if resample == "auto" else Footprint(0, (1,) * len(size))
@@ -64,8 +65,7 @@ def coverage(
 def _background(fill: Fill, channels: int, image: Tensor) -> Tensor | float:
     if fill == "border":
         return 0.0
-    values: Sequence[float] = fill if len(fill) == channels else fill * channels
-    background: Tensor = like(values, image)
+    background: Tensor = like(fill_values(fill, channels), image)
     return background.reshape(1, channels, *(1,) * (image.ndim - 2))
 
 

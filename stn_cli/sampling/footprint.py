@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from stn_cli.errors import UsageError
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import detached, like, namespace
 
@@ -61,6 +62,19 @@ def footprint(transform: Transform, source_size: tuple[int, ...], output_size: t
     level = min(level, _level(float(min(source_size))))
     readings = tuple(min(max(1, math.ceil(value / 2**level - _SLACK)), _MOST_READINGS) for value in reversed(widest))
     return Footprint(level, readings)
+
+
+def fill_values(fill: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """One value a channel; UsageError if there are neither one nor as many as channels."""
+    if len(fill) not in (1, channels):
+        raise UsageError(f"{len(fill)} fill values for {channels} channels")
+    return fill if len(fill) == channels else fill * channels
+
+
+def weighted_fill(values: tuple[float, ...], full: float) -> tuple[float, ...]:
+    """The fill of an image whose colours are weighted by its last channel, alpha (0…full)."""
+    *colours, alpha = values
+    return (*(value * alpha / full for value in colours), alpha)
 
 
 def _level(pixels: float) -> int:

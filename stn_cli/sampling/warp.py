@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 
 from stn_cli.errors import ImageError
 from stn_cli.geometry import Transform, grid
-from stn_cli.sampling.footprint import POINTWISE, Fill, Resample, footprint
+from stn_cli.sampling.footprint import POINTWISE, Fill, Resample, fill_values, footprint, weighted_fill
 
 _INTERPOLATION = {
     "auto": cv2.INTER_LINEAR,
@@ -21,6 +21,9 @@ _STRIP_READINGS = 1 << 20
 """Readings taken at once: keeps the map of a large crop to some 16 MB."""
 _OPENCV_SIDE = 32_766
 """`cv2.remap` counts pixels in 16 bits."""
+
+Border = tuple[float, ...] | None
+"""What lies outside a level, a value a channel; None: its border continued."""
 
 
 def warp(
@@ -41,27 +44,24 @@ def warp(
 
     Raises:
         ImageError: a side exceeds what OpenCV can address.
+        UsageError: there are neither one nor as many fill values as channels.
     """
     source_size = pixels.shape[:2]
     plan = footprint(transform, source_size, size) if resample == "auto" else POINTWISE
-    weighted = pixels
-    if pixels.shape[2] in (2, 4):
-        weighted = _premultiplied(pixels)
-        if fill != "border":
-            full = fill if len(fill) > 1 else fill * pixels.shape[2]
-            colour = np.array(full, np.float32 if pixels.dtype == np.float32 else np.float64)[None, None]
-            fill = tuple(float(v) for v in _premultiplied(colour, _full(pixels.dtype))[0, 0])
-    level, extent = _shrunk(weighted, plan.level, fill)
+    channels = pixels.shape[2]
+    has_alpha = channels in (2, 4)
+    border = _border_value(fill, channels, _full(pixels.dtype))
+    level, extent = _shrunk(_premultiplied(pixels) if has_alpha else pixels, plan.level, border)
     if max(*level.shape[:2], *size) > _OPENCV_SIDE:
         raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
     strips = [
-        _averaged(_read(level, extent * _positions(transform, size, readings, strip), resample, fill), readings)
+        _averaged(_read(level, extent * _positions(transform, size, readings, strip), resample, border), readings)
         for strip in _strips(size[0], rows)
     ]
     crop = np.concatenate(strips) if len(strips) > 1 else strips[0]
-    return _straight(crop, pixels.dtype) if pixels.shape[2] in (2, 4) else crop
+    return _straight(crop, pixels.dtype) if has_alpha else crop
 
 
 def _strips(height: int, rows: int) -> Iterator[slice]:
@@ -82,16 +82,16 @@ def _positions(
     return positions.reshape(*fine, 2)
 
 
-def _read(level: np.ndarray, positions: np.ndarray, resample: Resample, fill: Fill) -> np.ndarray:
-    """Interpolated values at corner-based pixel positions (x, y) of the level."""
+def _read(level: np.ndarray, positions: np.ndarray, resample: Resample, border: Border) -> np.ndarray:
+    """Interpolated values at positions (x, y) in pixels of the level, corner-based."""
     centred = (positions - 0.5).astype(np.float32)
     values = cv2.remap(
         level,
         centred[..., 0],
         centred[..., 1],
         _INTERPOLATION[resample],
-        borderMode=cv2.BORDER_REPLICATE if fill == "border" else cv2.BORDER_CONSTANT,
-        borderValue=_border_value(fill),
+        borderMode=_border_mode(border),
+        borderValue=border or (0.0,),
     )
     return values.reshape(*centred.shape[:2], level.shape[2])
 
@@ -105,36 +105,43 @@ def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
 
 
-def _shrunk(pixels: np.ndarray, level: int, fill: Fill) -> tuple[np.ndarray, Float[np.ndarray, "2"]]:
+def _shrunk(pixels: np.ndarray, level: int, border: Border) -> tuple[np.ndarray, Float[np.ndarray, "2"]]:
     """The pyramid level, and the source's extent (x, y) in its pixels: levels are padded to whole pixels."""
     height, width = pixels.shape[:2]
     step = 2**level
     if level:
-        mode = cv2.BORDER_REPLICATE if fill == "border" else cv2.BORDER_CONSTANT
-        padded = cv2.copyMakeBorder(pixels, 0, -height % step, 0, -width % step, mode, value=_border_value(fill))
+        padding = (0, -height % step, 0, -width % step)
+        padded = cv2.copyMakeBorder(pixels, *padding, _border_mode(border), value=border or (0.0,))
         small = cv2.resize(padded, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
         pixels = small.reshape(*small.shape[:2], pixels.shape[2])
     return pixels, np.array([width / step, height / step])
 
 
-def _border_value(fill: Fill) -> tuple[float, ...]:
+def _border_mode(border: Border) -> int:
+    return cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
+
+
+def _border_value(fill: Fill, channels: int, full: float) -> Border:
+    """The fill in the channels that OpenCV is given."""
     if fill == "border":
-        return (0.0,)
-    return fill if len(fill) > 1 else fill * 4
+        return None
+    if channels not in (2, 4):
+        return fill_values(fill, channels)
+    *colours, alpha = weighted_fill(fill_values(fill, channels), full)
+    return (*colours, *(0.0,) * (3 - channels), alpha)
 
 
 def _full(dtype: np.dtype) -> float:
     return 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
 
 
-def _premultiplied(pixels: np.ndarray, full: float | None = None) -> np.ndarray:
+def _premultiplied(pixels: np.ndarray) -> np.ndarray:
     """Float32 with colours weighted by alpha; grey and alpha get a third, empty channel.
 
     OpenCV's exact bilinear kernels exist for one, three and four channels.
     """
-    full = _full(pixels.dtype) if full is None else full
     alpha = pixels[..., -1:].astype(np.float32)
-    parts = [pixels[..., :-1] * (alpha / full), alpha]
+    parts = [pixels[..., :-1] * (alpha / _full(pixels.dtype)), alpha]
     if pixels.shape[2] == 2:
         parts.insert(1, np.zeros_like(alpha))
     return np.ascontiguousarray(np.concatenate(parts, axis=-1), dtype=np.float32)
@@ -142,8 +149,7 @@ def _premultiplied(pixels: np.ndarray, full: float | None = None) -> np.ndarray:
 
 def _straight(weighted: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """The inverse of `_premultiplied`."""
-    alpha = weighted[..., -1:]
-    full = 1.0 if dtype == np.float32 else float(np.iinfo(dtype).max)
+    alpha, full = weighted[..., -1:], _full(dtype)
     colours = weighted[..., :1] if weighted.shape[2] == 3 else weighted[..., :3]
     colours = np.divide(colours * full, alpha, out=np.zeros_like(colours), where=alpha > 0)
     straight = np.concatenate((colours, alpha), axis=-1)

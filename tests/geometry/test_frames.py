@@ -8,6 +8,7 @@ import pytest
 from stn_cli.geometry import (
     Affine,
     Attention,
+    Projective,
     center_based,
     corner_based,
     grid,
@@ -104,3 +105,12 @@ def test_pixel_matrix_of_a_batch(array):
 
 def test_identity_between_equal_sizes_is_the_identity_in_pixels():
     np.testing.assert_allclose(pixel_matrix(Affine.identity(), SOURCE, SOURCE), np.eye(3), atol=1e-12)
+
+
+def test_pixel_matrix_of_a_corner_on_the_horizon_is_finite_and_the_same_map():
+    transform = Projective(np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.5, 0.5]))
+    matrix = pixel_matrix(transform, (20, 30), (10, 12))
+    assert np.isfinite(matrix).all()
+    x, y, w = matrix @ [9.0, 8.0, 1.0]
+    expected = pixel_points(transform(np.array([[9 / 6 - 1, 8 / 5 - 1]])), (20, 30))
+    np.testing.assert_allclose([[x / w, y / w]], expected)

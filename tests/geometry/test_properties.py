@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stn_cli.geometry import Affine, Attention, Projective, Similarity, Translation, grid
+from tests.geometry.examples import example, points_in
 
 POINTS = grid((3, 4))
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=40)
@@ -45,3 +46,11 @@ def test_the_inverse_of_a_product_is_the_product_of_inverses_reversed(a, b):
     targets = (a @ b)(POINTS)
     np.testing.assert_allclose((b.inverse() @ a.inverse())(targets), POINTS, atol=1e-7)
     np.testing.assert_allclose((a @ b).inverse()(targets), POINTS, atol=1e-7)
+
+
+def test_a_product_closes_wherever_it_can():
+    affine, spline = example("affine"), example("grid 4x4")
+    joined = affine @ (spline @ affine)
+    assert [stage.kind for stage in joined.stages] == ["tps", "affine"]
+    points = points_in(affine)
+    np.testing.assert_allclose(joined(points), affine(spline(affine(points))), atol=1e-12)

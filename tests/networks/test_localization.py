@@ -9,7 +9,7 @@ import torch
 
 from stn_cli.errors import UsageError
 from stn_cli.geometry import KINDS
-from stn_cli.networks.config import Kind, LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.config import ClassifierConfig, Kind, LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.localization import LocalizationNet
 from tests.geometry.examples import PLANAR_LINEAR, SPLINES, spec
 from tests.networks.families import family
@@ -103,7 +103,9 @@ def test_a_model_without_a_net_is_a_usage_error():
 
 
 def test_a_description_survives_json():
-    model = ModelConfig(stages=(config("similarity", angle_bins=8), config("border 2x5", margin=1.2)))
+    model = ModelConfig(
+        stages=(config("similarity", angle_bins=8, channels=3), config("border 2x5", margin=1.2, channels=3))
+    )
     assert msgspec.json.decode(msgspec.json.encode(model), type=ModelConfig) == model
 
 
@@ -131,3 +133,33 @@ def test_configurations_name_every_family():
 def test_a_layout_belongs_to_a_spline_and_is_one(kind, layout):
     with pytest.raises(UsageError, match="layout"):
         TransformConfig(kind, layout)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"margin": 0.0},
+        {"bound": 0.0},
+        {"bound": -1.0},
+        {"hidden": 0},
+        {"channels": 0},
+        {"angle_bins": -1},
+        {"widths": ()},
+        {"widths": (4, 0)},
+        {"widths": (4,) * 6},
+    ],
+)
+def test_a_net_that_cannot_exist_is_refused(options):
+    with pytest.raises(UsageError):
+        config(**options)
+
+
+def test_a_model_sees_colour():
+    with pytest.raises(UsageError, match="colour"):
+        ModelConfig(stages=(config(channels=1),))
+
+
+@pytest.mark.parametrize("classes", [(), ("a",), ("a", "a")])
+def test_a_classifier_tells_two_classes_apart_or_more(classes):
+    with pytest.raises(UsageError, match="classes"):
+        ClassifierConfig(classes=classes)

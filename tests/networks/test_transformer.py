@@ -249,10 +249,10 @@ def test_in_eval_mode_the_crop_depends_on_nothing_but_the_image():
 
 @pytest.mark.parametrize("classes", [(), ("cat", "dog", "emu")])
 def test_a_rectifier_crops_and_classifies(classes):
-    localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8), channels=1)
-    classifier = ClassifierConfig(classes=classes, input_size=(12, 20), widths=(4, 4), channels=1) if classes else None
+    localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8))
+    classifier = ClassifierConfig(classes=classes, input_size=(12, 20), widths=(4, 4)) if classes else None
     model = Rectifier(ModelConfig(stages=(localizer, localizer), classifier=classifier, fit="stretch")).eval()
-    x = images(2, 1, 24, 40)
+    x = images(2, 3, 24, 40)
     located, crop, logits = model(x)
     size = (12, 20) if classes else (16, 16)
     torch.testing.assert_close(crop, sample(x, located.transform, size))

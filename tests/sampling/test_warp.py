@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
-from stn_cli.errors import ImageError
+from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import Affine, Attention, Translation
 from stn_cli.sampling import warp as warp_module
 from stn_cli.sampling.differentiable import sample
@@ -145,3 +146,17 @@ def test_a_very_long_source_can_be_shown_from_further_away(source, size):
     """The crop's own sides are fine, and so are the source's; so must be what is read to average them."""
     crop = warp(np.full((*source, 1), 9, np.uint8), Attention(np.array([1.1, 0.0, 0.0])), size)
     assert (crop == 9).all()
+
+
+@pytest.mark.parametrize(("channels", "fill"), [(3, (1.0, 2.0)), (1, (1.0, 2.0, 3.0)), (4, ())])
+def test_a_fill_of_other_channels_is_refused_by_both_samplers(channels, fill):
+    pixels = pixels_of(np.uint8, (8, 8, channels))
+    with pytest.raises(UsageError, match="fill"):
+        warp(pixels, example("affine"), (4, 4), fill=fill)
+    with pytest.raises(UsageError, match="fill"):
+        sample(torch.rand(1, channels, 8, 8), as_torch(example("affine")), (4, 4), fill=fill)
+
+
+def test_integers_are_sampled_as_they_are():
+    pixels = torch.arange(16).reshape(1, 1, 4, 4)
+    torch.testing.assert_close(sample(pixels, Affine.identity(torch.zeros(0)), (4, 4)), pixels.float())

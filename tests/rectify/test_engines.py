@@ -1,0 +1,59 @@
+"""ONNX Runtime with OpenCV, and torch with its sampler: two engines of one behaviour."""
+
+import numpy as np
+import pytest
+
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.geometry import outline
+from stn_cli.images import decode
+from stn_cli.rectify.engine import OnnxEngine
+from stn_cli.rectify.torch_engine import TorchEngine
+from tests.cli.test_rectify import SAMPLES, TRUTH
+
+NAMES = sorted(TRUTH)
+
+
+@pytest.fixture(scope="module")
+def engines():
+    checkpoint = open_checkpoint("digits")
+    return OnnxEngine(checkpoint), TorchEngine(checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return [decode(SAMPLES / name).pixels for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def locations(engines, images):
+    return [engine.locate(images) for engine in engines]
+
+
+def test_engines_agree_on_theta_and_confidence(locations):
+    for name, ours, theirs in zip(NAMES, *locations, strict=True):
+        assert np.abs(ours.transform(outline(9)) - theirs.transform(outline(9))).max() < 1e-4, name
+        assert abs(ours.confidence - theirs.confidence) < 1e-3, name
+        assert ours.label == theirs.label
+
+
+@pytest.mark.parametrize("size", [(28, 28), (90, 70)])
+@pytest.mark.parametrize("fill", ["border", (250.0,)])
+def test_engines_agree_on_crops_within_a_grey_level(engines, images, locations, size, fill):
+    for name, image, location in zip(NAMES, images, locations[0], strict=True):
+        ours, theirs = (engine.crop(image, location.transform, size, "auto", fill).astype(int) for engine in engines)
+        assert np.abs(ours - theirs).max() <= 1, name
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("fill", ["border", (200.0, 90.0, 40.0, 120.0)])
+def test_engines_agree_on_every_kind_of_pixels(engines, locations, dtype, channels, fill):
+    top = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, top, (60, 50, channels), endpoint=True).astype(dtype)
+    if channels in (2, 4):
+        pixels[..., -1] = np.clip(pixels[..., -1], top // 4, None)  # where alpha is near 0, colours are arbitrary
+    if fill != "border":
+        fill = (*(value * top / 255 for value in fill[: channels - 1]), fill[3] * top / 255)
+    transform = locations[0][0].transform
+    ours, theirs = (engine.crop(pixels, transform, (40, 40), "auto", fill).astype(float) for engine in engines)
+    assert np.abs(ours - theirs).max() <= 1.1 * top / 255
