@@ -21,6 +21,12 @@ def at_least_float32(array: Array) -> Array:
     return xp.astype(array, xp.float32)
 
 
+def widest(array: Array) -> Array:
+    """The array in float64, on devices that know it."""
+    device = getattr(array_api_compat.device(array), "type", "cpu")
+    return array if device == "mps" else namespace(array).astype(array, namespace(array).float64)
+
+
 def like(values: Any, array: Array) -> Array:
     """`values` (NumPy array or nested sequence) in the library, dtype and device of `array`."""
     return namespace(array).asarray(values, dtype=array.dtype, device=array_api_compat.device(array))

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import numpy as np
 from jaxtyping import Float
 
-from stn_cli.geometry.arrays import Array, at_least_float32, like, matmul, namespace
+from stn_cli.geometry.arrays import Array, at_least_float32, like, matmul, namespace, widest
 from stn_cli.geometry.base import InverseTransform, Transform, check_dof
 from stn_cli.geometry.layouts import Layout, spline_weights
 from stn_cli.geometry.linear import Affine
@@ -64,6 +64,8 @@ class ThinPlateSpline(Transform):
         return type(self)(namespace(moved).reshape(moved, (*moved.shape[:-2], -1)), self.layout)
 
     def _offsets(self, points: Array) -> tuple[Array, Array]:
+        """From every control point, (..., n, k, 2), and squared; the terms of a spline are large and cancel out."""
+        points = widest(points)
         offset = points[..., :, None, :] - like(self.layout.points, points)
         square = namespace(points).sum(offset * offset, axis=-1)
         return offset, square
@@ -72,7 +74,7 @@ class ThinPlateSpline(Transform):
         """Weights (..., n, k) with which the control points add up to the images of the points."""
         xp = namespace(points)
         _, square = self._offsets(points)
-        radial = square * _safe_log(square)
+        radial, points = square * _safe_log(square), widest(points)
         terms = xp.concat((radial, xp.ones_like(points[..., :1]), points), axis=-1)
         return self._weighted(terms)
 
@@ -80,7 +82,7 @@ class ThinPlateSpline(Transform):
         xp = namespace(points)
         offset, square = self._offsets(points)
         radial = 2.0 * offset * (_safe_log(square) + 1.0)[..., None]
-        zero, one = xp.zeros_like(points[..., :1]), xp.ones_like(points[..., :1])
+        zero, one = xp.zeros_like(radial[..., :1, 0]), xp.ones_like(radial[..., :1, 0])
         d_dx = xp.concat((radial[..., 0], zero, one, zero), axis=-1)
         d_dy = xp.concat((radial[..., 1], zero, zero, one), axis=-1)
         return self._weighted(d_dx), self._weighted(d_dy)

@@ -275,17 +275,14 @@ def test_autocast_changes_no_bit(name):
     assert all(torch.equal(a, b) for a, b in zip(outside, inside, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("names", "pixels"), [(PLANAR_LINEAR, 1e-3), ((*SPLINES, "cascade"), 5e-3)], ids=["linear", "splines"]
-)
-def test_parameters_found_on_a_small_copy_hold_for_the_original(names, pixels):
+@pytest.mark.parametrize("name", PLANAR)
+def test_parameters_found_on_a_small_copy_hold_for_the_original(name):
     small, large = (64, 64), (4096, 4096)
     centres = grid(small)[::37]
-    for name in names:
-        located = pixel_points(example(name)(centres), small) * 64
-        predicted = example(name, lambda theta: torch.tensor(theta, dtype=torch.float32))
-        places = predicted(torch.tensor(centres, dtype=torch.float32))
-        np.testing.assert_allclose(pixel_points(places, large), located, atol=pixels)
+    exact = example(name, lambda theta: np.asarray(theta, np.float32).astype(np.float64))  # as networks predict it
+    located = pixel_points(exact(centres), small) * 64
+    places = as_torch(exact, torch.float32)(torch.tensor(centres, dtype=torch.float32))
+    np.testing.assert_allclose(pixel_points(places, large), located, atol=1e-3)
 
 
 def test_cascade_of_linear_stages_equals_their_product():
