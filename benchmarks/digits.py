@@ -15,16 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
-import shlex
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +28,13 @@ from PIL import Image, ImageDraw
 
 from benchmarks import reader
 from benchmarks.digit_sets import SETS, SIDE, DigitSet, load_or_render, read_mnist, shrink
+from benchmarks.provenance import RESULTS, provenance, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CENTRE_AND_CORNERS = np.array([[0.5, 0.5], [0, 0], [1, 0], [1, 1], [0, 1]])
 LARGE_ANGLE = 15  # degrees
 GOOD_CORNER_ERROR = 0.1  # of the frame's side
@@ -270,30 +265,6 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
         print(f"{name:10}" + "".join(f"{cell:>10}" for cell in cells))
 
 
-def _cpu() -> str:
-    with Path("/proc/cpuinfo").open() as file:
-        return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def provenance(argv: Sequence[str]) -> dict[str, Any]:
-    """Return when, where and with what a result was measured; of absolute paths only the last part."""
-    relative = [re.sub(r"(?<![^=])/(\S*/)?", "", argument) for argument in argv]
-    packages = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "pillow")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks.digits", *relative]),
-        "commit": _commit(),
-        "machine": {"cpu": _cpu() if sys.platform == "linux" else platform.processor(), "cores": os.cpu_count()},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-    }
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.digits", description=__doc__.partition("\n")[0])
@@ -306,7 +277,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--photo-count", type=int, default=10_000, help="the same, of RTS-photo")
     parser.add_argument("--seed", type=int, default=0, help="of the distortions")
     parser.add_argument("--baseline-only", action="store_true", help="do not rectify: the reader's figures only")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results" / "digits.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "digits.json")
     parser.add_argument("--contact-sheet", type=Path, help="PNG of the 40 worst; the set's name is put in")
     parser.add_argument("--save-worst", type=Path, help="folder for the 40 worst inputs and crops of each set")
     args = parser.parse_args(argv)
@@ -328,9 +299,7 @@ def main(argv: Sequence[str]) -> None:
         results[name] = measure_set(name, load_or_render(name, folder, mnist, count, args.seed), net, args)
     print(f"reader on the clean test digits: {clean.accuracy:.2%}")
     print_table(results)
-    report = provenance(argv) | {"reader_accuracy": clean.accuracy, "sets": results}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_report(args.output, provenance("digits", argv) | {"reader_accuracy": clean.accuracy, "sets": results})
 
 
 if __name__ == "__main__":

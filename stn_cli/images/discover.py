@@ -26,7 +26,8 @@ def discover(inputs: Sequence[Path], recursive: bool = True, exclude: Path | Non
     A named file is taken whatever its suffix. A folder gives the files with the suffix of a known format, and a
     path that does not exist but holds `*`, `?` or `[` is matched as a pattern (`**` for any depth). From folders
     and patterns, names that begin with a dot and `*.rectified.*` are left out, and so is what lies below
-    `exclude`, the output folder. Links to files are followed, links to folders are not.
+    `exclude`, the output folder. Links to files are followed, links to folders are not; one that leads nowhere is
+    given, to fail where it is read.
 
     Raises NoInputError for a path that is not there and when nothing is found at all, and StorageError for a
     folder that cannot be listed.
@@ -104,8 +105,13 @@ def _is_input_name(name: str) -> bool:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    # The first question costs no system call; the second follows a link and takes a loop of links for no file.
-    return entry.is_file(follow_symlinks=False) or Path(entry.path).is_file()
+    # The first question costs no system call.
+    return entry.is_file(follow_symlinks=False) or (entry.is_symlink() and _may_be_file(Path(entry.path)))
+
+
+def _may_be_file(path: Path) -> bool:
+    """A link that leads nowhere counts: whoever reads it will say so."""
+    return path.is_file() or not path.exists()
 
 
 def _match(pattern: Path, excluded: str | None) -> Iterator[Source]:
@@ -120,7 +126,7 @@ def _match(pattern: Path, excluded: str | None) -> Iterator[Source]:
     for path in prefix.glob("/".join(rest)):
         relative = PurePosixPath(*path.relative_to(prefix).parts)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not _is_input_name(path.name) or not path.is_file():
+        if hidden or not _is_input_name(path.name) or not _may_be_file(path):
             continue
         if excluded is None or not Path(os.path.realpath(path.parent)).is_relative_to(excluded):
             yield Source(path, relative)

@@ -11,7 +11,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from stn_cli.errors import ImageError, TrainingDataError
+from stn_cli.errors import ImageError, NoInputError, TrainingDataError
 from stn_cli.images import decode, discover
 
 _LONGEST_SIDE = 96
@@ -129,7 +129,10 @@ def read_idx(path: Path) -> np.ndarray:
 
 def _read_images(folder: Path) -> Uprights:
     images, labels, unreadable = [], [], []
-    sources = discover([folder])
+    try:
+        sources = discover([folder])
+    except NoInputError as error:
+        raise TrainingDataError(str(error)) from error
     classes = tuple(sorted({source.relative.parts[0] for source in sources if len(source.relative.parts) > 1}))
     for source in sources:
         try:

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -119,18 +121,44 @@ def test_overwrite_leaves_one_record_an_input(tmp_path):
     assert len((tmp_path / "theta.jsonl").read_text().splitlines()) == 1
 
 
+def png_chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def bomb():
+    """A PNG that says it is 30,000×30,000, and holds next to nothing."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
 def test_bad_files_fail_alone(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "empty.png").write_bytes(b"")
-    (folder / "text.png").write_text("not an image")
-    (folder / "cut.jpg").write_bytes((SAMPLES / "photo-1.jpg").read_bytes()[:900])
+    bad = {
+        "empty.png": b"",
+        "text.png": b"not an image",
+        "cut.jpg": (SAMPLES / "photo-1.jpg").read_bytes()[:900],
+        "bomb.png": bomb(),
+        "unreadable.png": (SAMPLES / "rotated-1.png").read_bytes(),
+    }
+    for name, data in bad.items():
+        (folder / name).write_bytes(data)
+    (folder / "unreadable.png").chmod(0)
+    if os.access(folder / "unreadable.png", os.R_OK):  # nothing is unreadable to the superuser but what is not there
+        (folder / "unreadable.png").unlink()
+        (folder / "unreadable.png").symlink_to(tmp_path / "gone.png")
     (folder / "good.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
     run = stn("rectify", folder, "-o", tmp_path / "out")
     assert run.returncode == 3
-    statuses = {name: record["status"] for name, record in records(tmp_path / "out").items()}
-    assert statuses == {"empty.png": "failed", "text.png": "failed", "cut.jpg": "failed", "good.png": "done"}
+    found = records(tmp_path / "out")
+    assert {name: record["status"] for name, record in found.items()} == dict.fromkeys(bad, "failed") | {
+        "good.png": "done"
+    }
+    assert all(found[name]["error"]["message"] for name in bad)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.png", "theta.jsonl"]
     assert "Traceback" not in run.stderr
+    assert "NaN" not in (tmp_path / "out" / "theta.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -167,6 +195,15 @@ def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
     run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "file")
     assert run.returncode == 8
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_an_output_folder_that_is_not_writable_is_exit_8(tmp_path):
+    (tmp_path / "out").mkdir(mode=0o555)
+    run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "out")
+    assert run.returncode == 8
+    assert "Traceback" not in run.stderr
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_rectify_on_the_cpu_never_imports_torch(tmp_path):

@@ -1,0 +1,79 @@
+"""What does `stn` cost? Whole processes from start to exit, and the size of the bundled models.
+
+    python -m benchmarks.cost
+
+Every command runs once to fill the caches of the file system, then ROUNDS times; the median counts. Nothing else
+should be running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.provenance import REPOSITORY, RESULTS, provenance, write_report
+
+IMAGE = REPOSITORY / "sample_images" / "photo-1.jpg"
+COMMANDS = {
+    "stn --help": ["--help"],
+    "stn models list": ["models", "list"],
+    "stn rectify, one image, CPU": [
+        "rectify",
+        str(IMAGE),
+        "-o",
+        "{out}",
+        "--device",
+        "cpu",
+        "--on-exists",
+        "overwrite",
+    ],
+    "stn rectify sample_images, CPU": ["rectify", str(IMAGE.parent), "-o", "{out}", "--device", "cpu", "-q"],
+}
+
+
+def seconds_of(arguments: list[str]) -> float:
+    """From start to exit, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "stn_cli", *(argument.format(out=out) for argument in arguments)]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
+        return time.perf_counter() - started
+
+
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """Median and range of every command, the commands taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for number in range(rounds + 1):
+        for name, arguments in COMMANDS.items():
+            seconds = seconds_of(arguments)
+            if number:
+                times[name].append(seconds)
+    return {
+        name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
+        for name, values in times.items()
+    }
+
+
+def main(argv: list[str]) -> None:
+    from stn_cli.checkpoints import bundled_models
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--output", type=Path, default=RESULTS / "cost.json")
+    args = parser.parse_args(argv)
+    seconds = measure(args.rounds)
+    sizes = {checkpoint.name: checkpoint.size for checkpoint in bundled_models()}
+    for name, values in seconds.items():
+        print(f"{name:32} {values['median']:.3f} s  ({values['least']:.3f} to {values['most']:.3f})")
+    for name, size in sizes.items():
+        print(f"{name:32} {size / 1e6:.2f} MB")
+    write_report(args.output, provenance("cost", argv) | {"seconds": seconds, "checkpoint_bytes": sizes})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""The README: every command and every line of Python in it works, every option is listed."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import typer.main
+
+from stn_cli.cli.main import app
+from stn_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StnError
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.partition("#")[0].strip() for language, block in BLOCKS if language == "sh" for line in block.splitlines()
+]
+STN = [part.strip() for command in COMMANDS for part in command.split("&&") if part.strip().startswith("stn ")]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with what the README's commands speak of."""
+    folder = tmp_path_factory.mktemp("desk")
+    samples = ROOT / "sample_images"
+    shutil.copytree(samples, folder / "sample_images")
+    shutil.copy(samples / "photo-1.jpg", folder / "img.png")
+    shutil.copytree(samples, folder / "photos" / "may")
+    (folder / "scans" / "1").mkdir(parents=True)
+    shutil.copy(samples / "photo-2.jpg", folder / "scans" / "1")
+    rng = np.random.default_rng(0)
+    for digit in "0123456789":
+        (folder / "mnist" / digit).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 256, (28, 28), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).save(folder / "mnist" / digit / f"{number}.png")
+    return folder
+
+
+def run(desk, arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=desk, env=environment, check=False)
+
+
+def test_commands_work_in_the_order_of_the_readme(desk):
+    assert len(STN) >= 6
+    for command in STN:
+        arguments = shlex.split(command)[1:]
+        if arguments[0] == "train":
+            arguments += ["--steps", "2", "--batch-size", "4", "-q"]
+        if "photos/" in arguments and "-m" in arguments:
+            arguments += ["--on-exists", "overwrite"]  # the README shows alternatives; here one follows the other
+        done = run(desk, [sys.executable, "-m", "stn_cli", *arguments])
+        assert done.returncode == 0, (command, done.stderr)
+    assert (desk / "rectified" / "theta.jsonl").is_file()
+    assert (desk / "img.rectified.json").is_file()
+    assert (desk / "out" / "may" / "photo-1.jpg").is_file()
+
+
+def test_python_works(desk):
+    (code,) = [block for language, block in BLOCKS if language == "python"]
+    done = run(desk, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_installing_and_testing_is_what_ci_does():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (line,) = [command for command in COMMANDS if "[dev]" in command]
+    install, test = line.split(" && ")
+    assert install.replace("pip install", "pip install --quiet") in script
+    assert re.search(rf"^{test}$", script, re.MULTILINE)
+
+
+def test_every_option_of_rectify_is_in_the_table():
+    command = typer.main.get_command(app).commands["rectify"]
+    options = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+    listed = set(re.findall(r"`(--?[a-z-]+)`", README))
+    assert {name for name in options if name.startswith("-")} <= listed
+
+
+def test_every_exit_code_is_listed():
+    codes = {EXIT_OK, EXIT_INTERRUPTED, *(error.exit_code for error in (StnError, *StnError.__subclasses__()))}
+    (section,) = re.findall(r"## Exit codes\n\n(.*?)\n\n##", README, re.DOTALL)
+    assert {int(code) for code in re.findall(r"(?:^|· |\n)(\d+) ", section)} == codes
+
+
+def test_linked_files_exist():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)
