@@ -42,7 +42,7 @@ class ImageError(StnError):
 
 class GeometryError(StnError):
     exit_code = 3
-    default_remedy = "The transform is degenerate; the record of the input holds its parameters."
+    default_remedy = "The transform is degenerate; use another one."
 
 
 class NoInputError(StnError):

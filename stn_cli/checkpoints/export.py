@@ -15,7 +15,7 @@ from jaxtyping import Float
 from safetensors.numpy import save as save_tensors
 from torch import Tensor, nn
 
-from stn_cli.checkpoints.header import SCHEMA, Header, graph_names
+from stn_cli.checkpoints.header import SCHEMA, Header, Metrics, graph_names
 from stn_cli.checkpoints.store import CARD, METADATA_KEY, WEIGHTS, Checkpoint, open_checkpoint, tensors_digest
 from stn_cli.checkpoints.weights import inference_model, stored_weights
 from stn_cli.errors import ModelError, StorageError
@@ -55,7 +55,7 @@ def write_checkpoint(
     name: str,
     description: str,
     training: dict[str, Any],
-    metrics: dict[str, Any],
+    metrics: Metrics,
     min_confidence: float = 0.0,
 ) -> Checkpoint:
     """Writes the checkpoint into the directory `path` (made if need be), the weights last, and opens it again.
@@ -153,6 +153,5 @@ def _card(header: Header) -> str:
     """A first model card, to be completed by hand."""
     kinds = " → ".join(stage.transform.kind for stage in header.model.stages)
     lines = [f"# {header.name}", "", header.description, "", f"Transform: {kinds}.", "", "Held-out samples:", ""]
-    overall = header.metrics.get("overall", {})
-    lines += [f"- {name}: {value:.4g}" for name, value in overall.items()]
+    lines += [f"- {name}: {value:.4g}" for name, value in header.metrics.overall.items() if value is not None]
     return "\n".join(lines) + "\n"

@@ -5,10 +5,18 @@ from typing import Any
 import msgspec
 
 from stn_cli.errors import ModelError, StnError
-from stn_cli.networks.config import ModelConfig
+from stn_cli.networks.config import LocalizerConfig, ModelConfig
 
 SCHEMA = "stn.checkpoint/1"
+_MOST_PARAMETERS = 1 << 27
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Measures of held-out samples by name: over all, and of each scene."""
+
+    overall: dict[str, float | None] = {}
+    scenes: dict[str, dict[str, float | None]] = {}
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +41,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     description: str = ""
     min_confidence: float = 0.0
     training: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
+    metrics: Metrics = Metrics()
 
 
 def graph_names(model: ModelConfig) -> tuple[str, ...]:
@@ -69,5 +77,15 @@ def _check_plausible(model: ModelConfig) -> None:
         classifier = model.classifier
         numbers += [max(classifier.input_size) / _LONGEST_SIDE, len(classifier.classes) / _MOST_CLASSES]
         numbers += [max(*classifier.widths, classifier.hidden) / _MOST_UNITS, len(classifier.widths) / 16]
+    numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")
+
+
+def _parameters(stage: LocalizerConfig) -> int:
+    """Weights of the layer where they are most: the first that is fully connected."""
+    height, width = stage.input_size
+    if stage.trunk == "fc":
+        return stage.channels * height * width * stage.widths[0]
+    shrunk = 1 << len(stage.widths)
+    return stage.widths[-1] * -(-height // shrunk) * -(-width // shrunk) * stage.hidden

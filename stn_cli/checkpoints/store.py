@@ -79,9 +79,14 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     Raises:
         ModelError: there is none, or its header is damaged, foreign or of a newer schema.
     """
-    for path in _candidates(name_or_path):
-        if (path / WEIGHTS).is_file():
-            return _open(path)
+    found = {path.resolve(): path for path in _candidates(name_or_path) if (path / WEIGHTS).is_file()}
+    if len(found) > 1:
+        raise ModelError(
+            f"{name_or_path!r} is a bundled model, and a checkpoint in this folder",
+            remedy=f"Say ./{name_or_path} for the folder; rename it to use the bundled model.",
+        )
+    for path in found.values():
+        return _open(path)
     if Path(name_or_path).is_dir():
         raise ModelError(f"{name_or_path} holds no checkpoint: {WEIGHTS} is missing")
     raise ModelError(f"there is no model {name_or_path!r}, neither bundled nor as a directory")
@@ -151,7 +156,7 @@ def _metadata(data: bytes) -> dict[str, str]:
         raise ModelError(f"its header is not JSON: {error}") from error
     except (KeyError, TypeError):
         return {}
-    return entries if isinstance(entries, dict) else {}
+    return {name: text for name, text in entries.items() if isinstance(text, str)} if isinstance(entries, dict) else {}
 
 
 def _read(path: Path) -> bytes:

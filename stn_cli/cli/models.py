@@ -52,13 +52,13 @@ def info(name: Name, json: AsJson = False) -> None:
             result(f"  classes     {', '.join(header.model.classifier.classes[:20])}")
         for key, value in header.training.items():
             result(f"  {key:11} {value}" if not isinstance(value, dict) else f"  {key:11} {_json(value)}")
-        for key, value in header.metrics.get("overall", {}).items():
-            result(f"  {key:24} {value:.4g}")
+        for key, value in header.metrics.overall.items():
+            result(f"  {key:24} {'-' if value is None else f'{value:.4g}'}")
 
 
 @app.command()
 def verify(name: Name) -> None:
-    """Check every digest, shape and value of a checkpoint, and replay its stored outputs."""
+    """Check every digest and value of a checkpoint, and replay its stored outputs."""
     with errors_reported():
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
         from stn_cli.rectify.verify import verify as verify_checkpoint  # noqa: PLC0415

@@ -1,5 +1,6 @@
 """What the user sees. stdout carries results alone; everything else goes to stderr."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,12 @@ from stn_cli.errors import EXIT_INTERRUPTED, StnError
 
 
 def result(line: str) -> None:
-    """A line of results, to stdout."""
-    sys.stdout.write(printable(line) + "\n")
+    """A line of results, to stdout. If its reader has gone (`| head`), the work goes on without it."""
+    try:
+        sys.stdout.write(printable(line) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:
@@ -32,11 +37,13 @@ def shorten(text: str, most: int = 200) -> str:
 
 
 @contextmanager
-def errors_reported() -> Iterator[None]:
+def errors_reported(how_to_go_on: str = "") -> Iterator[None]:
     """Turns exceptions into a message, a remedy and the documented exit code. STN_DEBUG=1 shows tracebacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # terminals and pipes that know no θ
     try:
         yield
-        sys.stdout.flush()
     except StnError as error:
         if os.environ.get("STN_DEBUG"):
             raise
@@ -44,12 +51,8 @@ def errors_reported() -> Iterator[None]:
         say(f"  → {error.remedy}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        say("interrupted; what was finished is kept. The same command with --on-exists skip goes on.")
+        say(f"interrupted. {how_to_go_on}".rstrip())
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader of our output has gone; let the interpreter not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:

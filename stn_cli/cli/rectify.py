@@ -60,7 +60,7 @@ def rectify(
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Take sub-folders along.")] = True,
     on_exists: Annotated[
         Literal["error", "skip", "overwrite"],
-        typer.Option(help="Where an output exists: stop before writing anything, …"),
+        typer.Option(help="Where an output exists: stop before anything is written, leave it, or write it anew."),
     ] = "error",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; write nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
@@ -68,7 +68,7 @@ def rectify(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every image.")] = False,
 ) -> None:
     """Straighten images: write the rectified crops, and the θ that was found for each."""
-    with errors_reported():
+    with errors_reported("What was finished is kept; the same command with --on-exists skip goes on."):
         import os  # noqa: PLC0415
 
         from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_size  # noqa: PLC0415
@@ -114,9 +114,11 @@ def _run(jobs: "Sequence[Job]", options: "RectifyOptions", model: str, device: s
 def _show_plan(jobs: "Sequence[Job]", *, json: bool) -> None:
     import msgspec  # noqa: PLC0415
 
+    from stn_cli.rectify.record import path_text  # noqa: PLC0415
+
     for job in jobs:
         if json:
-            entry = {"source": str(job.source.path), "output": str(job.target), "skip": job.skip}
+            entry = {"source": path_text(job.source.path), "output": path_text(job.target), "skip": job.skip}
             result(msgspec.json.encode(entry).decode())
         else:
             result(f"{job.source.path} -> {job.target}{'  (exists, skipped)' if job.skip else ''}")
@@ -179,4 +181,5 @@ def _progress_bar() -> "Progress":
         TimeRemainingColumn(),
         TextColumn("[red]{task.fields[failures]}"),
         console=Console(stderr=True),
+        redirect_stdout=False,  # records go there
     )

@@ -38,7 +38,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Train a rectifier on your own images."""
-    with errors_reported():
+    with errors_reported("The same command goes on from the last validation."):
         import os  # noqa: PLC0415
 
         from stn_cli.training.sources import read_uprights  # noqa: PLC0415

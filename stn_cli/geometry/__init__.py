@@ -16,7 +16,16 @@ Convention
 
 from stn_cli.geometry.base import InverseTransform, Transform
 from stn_cli.geometry.cascade import Cascade
-from stn_cli.geometry.frames import center_based, corner_based, letterbox, pixel_matrix, pixel_points, zoom
+from stn_cli.geometry.frames import (
+    center_based,
+    corner_based,
+    enlarged,
+    letterbox,
+    pixel_matrix,
+    pixel_points,
+    refined,
+    zoom,
+)
 from stn_cli.geometry.grids import grid, outline
 from stn_cli.geometry.layouts import BorderLayout, GridLayout, Layout, layout_from_name
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear, Projective, Similarity, Translation
@@ -45,6 +54,7 @@ __all__ = [
     "center_based",
     "corner_based",
     "crop_size",
+    "enlarged",
     "grid",
     "layout_from_name",
     "letterbox",
@@ -52,5 +62,6 @@ __all__ = [
     "pixel_matrix",
     "pixel_points",
     "quality",
+    "refined",
     "zoom",
 ]

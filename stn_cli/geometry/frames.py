@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from stn_cli.geometry.arrays import Array, like, matmul, namespace
+from stn_cli.geometry.base import Transform
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear
 
 Size = tuple[int, int]
@@ -54,6 +55,16 @@ def zoom(factor: float, dims: int, array: Array) -> Linear:
     if dims == 3:
         return Affine3d(like((factor, 0, 0, 0, 0, factor, 0, 0, 0, 0, factor, 0), array))
     return Attention(like((factor, 0.0, 0.0), array))
+
+
+def enlarged(found: Transform, margin: float) -> Transform:
+    """What a localization net is shown: the region found so far, enlarged about its centre."""
+    return found @ zoom(margin, found.dims, found.theta)
+
+
+def refined(shown: Transform, predicted: Transform, margin: float) -> Transform:
+    """The region that a net found in what it was shown; undoing the margin makes its identity change nothing."""
+    return shown @ predicted @ zoom(1.0 / margin, shown.dims, shown.theta)
 
 
 def _to_pixels(size: Size) -> np.ndarray:

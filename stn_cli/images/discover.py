@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from stn_cli.errors import NoInputError, StorageError
+from stn_cli.errors import NoInputError, StorageError, UsageError
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECTIFIED
 
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -29,8 +29,8 @@ def discover(inputs: Sequence[Path], recursive: bool = True, exclude: Path | Non
     `exclude`, the output folder. Links to files are followed, links to folders are not; one that leads nowhere is
     given, to fail where it is read.
 
-    Raises NoInputError for a path that is not there and when nothing is found at all, and StorageError for a
-    folder that cannot be listed.
+    Raises UsageError for a pattern that is none, NoInputError for a path that is not there and when nothing is found
+    at all, and StorageError for a folder that cannot be listed.
     """
     canonical = canonical_names()
     excluded = None if exclude is None else os.path.realpath(exclude)
@@ -123,7 +123,13 @@ def _match(pattern: Path, excluded: str | None) -> Iterator[Source]:
     prefix, rest = Path(*parts[:first]), parts[first:]
     if rest[-1] == "**":
         rest = (*rest, "*")  # Path.glob gives folders only for a last `**`, until Python 3.13
-    for path in prefix.glob("/".join(rest)):
+    try:
+        paths = list(prefix.glob("/".join(rest)))
+    except ValueError as error:
+        raise UsageError(f"{pattern} is no pattern: {error}", remedy="`**` stands alone between slashes.") from error
+    if excluded is not None and Path(os.path.realpath(prefix)).is_relative_to(excluded):
+        excluded = None  # the output folder holds all that was asked for
+    for path in paths:
         relative = PurePosixPath(*path.relative_to(prefix).parts)
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or not _is_input_name(path.name) or not _may_be_file(path):

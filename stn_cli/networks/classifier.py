@@ -1,11 +1,10 @@
 """A small classifier of the rectified crop."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.networks.config import ClassifierConfig
-from stn_cli.networks.localization import Standardize, conv_trunk
+from stn_cli.networks.localization import Standardize, conv_trunk, trunk_features
 
 
 class CropClassifier(nn.Module):
@@ -15,11 +14,10 @@ class CropClassifier(nn.Module):
         super().__init__()
         self.config = config
         trunk = conv_trunk(config.channels, config.widths)
-        with torch.no_grad():
-            features = trunk.eval()(torch.zeros(1, config.channels, *config.input_size)).shape[1]
+        features = trunk_features(trunk, config.channels, config.input_size)
         self.layers = nn.Sequential(
             Standardize(),
-            trunk.train(),
+            trunk,
             nn.Dropout(0.2),
             nn.Linear(features, config.hidden),
             nn.ReLU(inplace=True),

@@ -48,7 +48,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     Attributes:
         transform: the family whose θ it predicts.
-        input_size: (height, width) of what it sees; every convolution of the trunk but the first of all halves it.
+        input_size: (height, width) of what it sees; every level of the trunk halves it.
         trunk: `conv`, or `fc` (fully connected).
         widths: channels of the convolutional levels, or units of the fully connected layers.
         hidden: units between trunk and head.
@@ -109,6 +109,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if not self.stages:
             raise UsageError("a model needs at least one localization net")
+        if any(stage.transform.kind == "affine3d" for stage in self.stages):
+            raise UsageError("affine3d is a transform of volumes, not of images")
         if any(stage.channels != 3 for stage in self.stages) or (self.classifier and self.classifier.channels != 3):
             raise UsageError("the nets of a model see colour images: channels is 3")
 

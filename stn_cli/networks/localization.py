@@ -41,7 +41,7 @@ class Standardize(nn.Module):
 
 
 def conv_trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
-    """Levels of two convolutions each, the first of which halves the size; the first level has one of 5×5."""
+    """A convolution of 5×5, then levels of two of 3×3; the first, and the second of each level, halve the size."""
     layers: list[nn.Module] = [*_conv(channels, widths[0], kernel=5, stride=2)]
     for narrow, wide in itertools.pairwise(widths):
         layers += [*_conv(narrow, narrow), *_conv(narrow, wide, stride=2)]
@@ -66,7 +66,7 @@ class LocalizationNet(nn.Module):
             trunk = conv_trunk(config.channels, config.widths)
         else:
             trunk = fc_trunk(config.channels * math.prod(config.input_size), config.widths)
-        features = _features(trunk, config.channels, config.input_size)
+        features = trunk_features(trunk, config.channels, config.input_size)
         self.trunk = nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
         spec = config.transform.spec
         self.head = nn.Linear(config.hidden, spec.dof + 1 + config.angle_bins)
@@ -102,8 +102,8 @@ def _conv(narrow: int, wide: int, *, kernel: int = 3, stride: int = 1) -> tuple[
     return convolution, nn.BatchNorm2d(wide), nn.ReLU(inplace=True)
 
 
-def _features(trunk: nn.Module, channels: int, size: tuple[int, int]) -> int:
-    """Length of what the trunk makes of an image, found without computing anything."""
+def trunk_features(trunk: nn.Module, channels: int, size: tuple[int, int]) -> int:
+    """Length of what the trunk makes of an image of (height, width)."""
     training = trunk.training
     with torch.no_grad():
         length = trunk.eval()(torch.zeros(1, channels, *size)).shape[1]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.errors import UsageError
-from stn_cli.geometry import Affine, Cascade, Transform, TransformSpec, letterbox, zoom
+from stn_cli.geometry import Affine, Cascade, Transform, TransformSpec, enlarged, letterbox, refined, zoom
 from stn_cli.networks.localization import Pose
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Fill, Resample
@@ -94,8 +94,7 @@ class SpatialTransformer(nn.Module):
         for stage in cast("Iterable[Stage]", self.stages):
             seen, frame = self._seen(x, stage, transform, detach=detach)
             pose = _as_pose(stage.localizer(seen))
-            # θ is stated in what the stage was shown; undoing its margin makes θ = identity change nothing.
-            transform = frame @ stage.spec(pose.theta) @ zoom(1.0 / stage.margin, frame.dims, frame.theta)
+            transform = refined(frame, stage.spec(pose.theta), stage.margin)
             transforms.append(transform)
             poses.append(pose)
         return Located(tuple(transforms), tuple(poses))
@@ -107,7 +106,7 @@ class SpatialTransformer(nn.Module):
                 return x, frame
         else:
             frame = _detached(so_far) if detach else so_far
-        frame = frame @ zoom(stage.margin, frame.dims, frame.theta)
+        frame = enlarged(frame, stage.margin)
         return sample(x, frame, stage.input_size or tuple(x.shape[2:]), resample=self.resample, fill=self.fill), frame
 
     def _first_frame(self, x: Tensor, stage: Stage) -> Transform:

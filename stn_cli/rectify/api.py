@@ -11,7 +11,7 @@ from stn_cli.errors import ImageError
 from stn_cli.geometry import Attention, Quality, Transform
 from stn_cli.images import Pixels, decode
 from stn_cli.rectify.crop import decide
-from stn_cli.rectify.engine import Engine, open_engine
+from stn_cli.rectify.engine import Engine, open_engine, small_copy
 from stn_cli.rectify.options import RectifyOptions
 
 
@@ -60,11 +60,14 @@ class Model:
         given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
         pixels = _checked(given)
         source_size = pixels.shape[:2]
-        (location,) = self.engine.locate([pixels])
+        (location,) = self.engine.locate([small_copy(pixels)], [source_size])
         least = self.engine.checkpoint.header.min_confidence if min_confidence is None else min_confidence
         decision = decide(location, source_size, RectifyOptions(size=size), least)
-        transform = location.transform if decision.unchanged is None else Attention.identity()
-        crop = self.engine.crop(pixels, transform, decision.size, "auto", "border")
+        transform, crop = location.transform, pixels
+        if decision.unchanged is not None:
+            transform = Attention.identity()
+        if decision.unchanged is None or decision.size != source_size:
+            crop = self.engine.crop(pixels, transform, decision.size, "auto", "border")
         return Result(
             crop=crop[..., 0] if given.ndim == 2 else crop,
             transform=transform,

@@ -12,6 +12,7 @@ from stn_cli.rectify.options import RectifyOptions
 _HALF_A_PIXEL = 0.5
 _MOSTLY_OUTSIDE = 0.75
 _OUTLINE_POINTS = 17
+_MOST_SOURCES = 4
 _LARGEST_SIDE = 32_766
 
 
@@ -46,7 +47,10 @@ def natural_size(transform: Transform, source_size: tuple[int, int]) -> tuple[in
     sides = crop_size(transform, source_size)
     if not all(math.isfinite(side) for side in sides):
         return source_size
-    height, width = (min(_LARGEST_SIDE, max(1, round(side))) for side in sides)
+    # Near its horizon a projective crop is as long as you like: it gets no more than a few sources' worth of pixels.
+    most = _MOST_SOURCES * source_size[0] * source_size[1]
+    scale = min(1.0, math.sqrt(most / max(1.0, sides[0] * sides[1])))
+    height, width = (min(_LARGEST_SIDE, max(1, round(side * scale))) for side in sides)
     return height, width
 
 

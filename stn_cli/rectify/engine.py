@@ -13,8 +13,9 @@ from jaxtyping import Float32
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.errors import DeviceError, ModelError
-from stn_cli.geometry import Attention, Transform, letterbox, zoom
+from stn_cli.geometry import Attention, Transform, enlarged, letterbox, refined
 from stn_cli.images import Pixels
+from stn_cli.networks.config import ModelConfig
 from stn_cli.sampling.footprint import Fill, Resample
 from stn_cli.sampling.warp import warp
 
@@ -24,7 +25,7 @@ Each = Callable[..., Iterable[Any]]
 """`map`, or that of a thread pool."""
 
 _SMALL_SIDE = 512
-"""The nets see fewer than 64 pixels; something of an eighth of the image is still seen sharp."""
+"""Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +67,21 @@ class Engine(ABC):
     def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
         """The crop (h, w, c) in the type and channels of the image."""
 
-    def locate(self, images: Sequence[Pixels], each: Each = map) -> list[Location]:
-        """Runs all stages, then the classifier, on a batch of images."""
-        transforms = [self._whole(image.shape[:2]) for image in images]
-        taken = [self.take(small) for small in each(small_copy, images)]
-        confidence = np.ones(len(images))
+    def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> list[Location]:
+        """Runs all stages, then the classifier, on the small copies of a batch of images of (height, width)."""
+        transforms = [self._whole(size) for size in sizes]
+        taken = [self.take(small) for small in smalls]
+        confidence = np.ones(len(smalls))
         *localizers, last = graph_names(self.model)
         localizers += [last] if self.model.classifier is None else []
         for graph, stage in zip(localizers, self.model.stages, strict=True):
-            frames = [t @ zoom(stage.margin, 2, t.theta) for t in transforms]
-            views = list(each(self.view, taken, frames, [stage.input_size] * len(images)))
+            frames = [enlarged(transform, stage.margin) for transform in transforms]
+            views = list(each(self.view, taken, frames, [stage.input_size] * len(taken)))
             theta, confidence = self.infer(graph, views)
             if not np.isfinite(theta).all():
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
             transforms = [
-                frame @ stage.transform.spec(row.astype(np.float64)) @ zoom(1.0 / stage.margin, 2, frame.theta)
+                refined(frame, stage.transform.spec(row.astype(np.float64)), stage.margin)
                 for frame, row in zip(frames, theta, strict=True)
             ]
         labels = self._classify(taken, transforms, each)
@@ -124,9 +125,12 @@ class OnnxEngine(Engine):
             if not checkpoint.is_bundled:
                 _check_foreign(data, name)
             try:
-                self.sessions[name] = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+                session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             except Exception as error:  # ONNX Runtime has no common base for what it raises
                 raise ModelError(f"{checkpoint.path / name} cannot be run: {error}") from error
+            if [output.shape[1:] for output in session.get_outputs()] != _output_shapes(self.model, name):
+                raise ModelError(f"{checkpoint.path / name} has outputs of other shapes than its model")
+            self.sessions[name] = session
 
     def take(self, small: Small) -> Small:
         return small
@@ -161,6 +165,14 @@ def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:
     if device == "auto":
         return OnnxEngine(checkpoint)
     raise DeviceError(f"there is no {device} device that torch can use")
+
+
+def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:
+    """Shapes of a graph's outputs, without the batch."""
+    number = graph_names(model).index(graph)
+    if number < len(model.stages):
+        return [[model.stages[number].transform.spec.dof], []]
+    return [[len(model.classifier.classes) if model.classifier else 0]]
 
 
 def _check_foreign(data: bytes, name: str) -> None:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from stn_cli.errors import ImageError, StnError, StorageError
+from stn_cli.errors import StnError, StorageError
 from stn_cli.geometry import Attention, Transform
-from stn_cli.images import Encoded, Image, decode, encode, write_atomically
+from stn_cli.images import Encoded, Image, Pixels, decode, encode, write_atomically
 from stn_cli.rectify.crop import Decision, decide
-from stn_cli.rectify.engine import Engine, Location
+from stn_cli.rectify.engine import Engine, Location, Small, small_copy
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import (
@@ -43,6 +43,7 @@ class Decoded(NamedTuple):
 
     job: Job
     image: Image | None
+    small: Small | None
     error: Exception | None
 
 
@@ -68,10 +69,11 @@ class Pipeline:
                 yield from self._finish_batch(batch, pool)
 
     def _finish_batch(self, batch: Sequence[Decoded], pool: ThreadPoolExecutor) -> Iterator[tuple[Job, Record]]:
-        images = [decoded.image for decoded in batch if decoded.image is not None]
-        located = iter(self.engine.locate([image.pixels for image in images], pool.map) if images else ())
+        smalls = [decoded.small for decoded in batch if decoded.small is not None]
+        sizes = [decoded.image.pixels.shape[:2] for decoded in batch if decoded.image is not None]
+        located = iter(self.engine.locate(smalls, sizes, pool.map) if smalls else ())
         futures: list[tuple[Job, Future[Record]]] = []
-        for job, image, error in batch:
+        for job, image, _, error in batch:
             if image is not None:
                 futures.append((job, pool.submit(self._finish, job, image, next(located))))
             else:
@@ -85,8 +87,8 @@ class Pipeline:
         try:
             decision = decide(location, image.pixels.shape[:2], self.options, self.min_confidence)
             encoded = self._encoded(job, image, location.transform, decision)
-            write_atomically(job.target, encoded.data)
             self._complete(record, job, location, decision, encoded)
+            write_atomically(job.target, encoded.data)
         except StorageError:
             raise
         except Exception as error:  # whatever happens to one image must not end the run
@@ -94,21 +96,26 @@ class Pipeline:
         return record
 
     def _encoded(self, job: Job, image: Image, transform: Transform, decision: Decision) -> Encoded:
-        if decision.unchanged is not None:
-            if self._can_copy(job, image):
-                return Encoded(job.source.path.read_bytes(), ())
-            transform = Attention.identity()
-        fill = _fill_values(self.options.fill, image.pixels)
+        if decision.unchanged is not None and self._can_copy(job, image):
+            return Encoded(job.source.path.read_bytes(), ())
         return encode(
-            self.engine.crop(image.pixels, transform, decision.size, self.options.resample, fill),
+            self._crop(image.pixels, transform, decision),
             job.format,
             quality=self.options.quality,
             icc_profile=image.icc_profile,
             jpeg_tables=image.jpeg_tables,
         )
 
+    def _crop(self, pixels: Pixels, transform: Transform, decision: Decision) -> Pixels:
+        if decision.unchanged is not None:
+            if decision.size == pixels.shape[:2]:
+                return pixels
+            transform = Attention.identity()
+        fill = _fill_values(self.options.fill, pixels)
+        return self.engine.crop(pixels, transform, decision.size, self.options.resample, fill)
+
     def _complete(self, record: Record, job: Job, location: Location, decision: Decision, encoded: Encoded) -> None:
-        """Fills in what is known once the crop is in place."""
+        """Fills in what is known once the crop is made."""
         transform = location.transform if decision.unchanged is None else Attention.identity()
         height, width = decision.size
         source_size = (record.source.height or 0, record.source.width or 0)
@@ -175,13 +182,12 @@ def _decoded_ahead(jobs: Sequence[Job], options: RectifyOptions, pool: ThreadPoo
 
 def _decode(job: Job, max_pixels: int) -> Decoded:
     if job.skip:
-        return Decoded(job, None, None)
+        return Decoded(job, None, None, None)
     try:
-        return Decoded(job, decode(job.source.path, max_pixels=max_pixels), None)
-    except ImageError as error:
-        return Decoded(job, None, error)
+        image = decode(job.source.path, max_pixels=max_pixels)
+        return Decoded(job, image, small_copy(image.pixels), None)
     except Exception as error:  # whatever a decoder does is the failure of its file
-        return Decoded(job, None, error)
+        return Decoded(job, None, None, error)
 
 
 def _batches(decoded: Iterator[Decoded], most: int) -> Iterator[list[Decoded]]:

@@ -1,5 +1,6 @@
 """What will be done, decided before anything is written."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
     sources = discover(inputs, options.recursive, options.out)
     jobs = [_job(source, options) for source in sources]
     collisions = find_collisions([(job.source, job.target) for job in jobs])
+    if options.out is None:
+        collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
     if collisions:
         first = collisions[0]
         raise OutputExistsError(
@@ -69,4 +72,6 @@ def _job(source: Source, options: RectifyOptions) -> Job:
     format = output_format(promised, np.uint8, 1, options.format)
     target = output_path(source, options.out, SUFFIXES[format])
     record = options.out / RECORDS if options.out is not None else target.with_suffix(".json")
-    return Job(source, target, format, record, skip=target.exists())
+    # `os.path.exists`: a name that is too long for the file system does not exist; writing it will say why.
+    exists = os.path.exists(target) or (options.out is None and os.path.exists(record))  # noqa: PTH110
+    return Job(source, target, format, record, skip=exists)

@@ -1,6 +1,5 @@
 """One JSON line for every input: what was found, what was done, where it went (schema `stn.theta/1`)."""
 
-import math
 import os
 from typing import Any, Literal
 
@@ -131,8 +130,8 @@ def quality_record(quality: Quality) -> QualityRecord:
     return QualityRecord(
         fold=quality.fold,
         out_of_frame=round(quality.out_of_frame, 4),
-        jacobian_min=quality.jacobian_min if math.isfinite(quality.jacobian_min) else 0.0,
-        jacobian_max=quality.jacobian_max if math.isfinite(quality.jacobian_max) else 0.0,
+        jacobian_min=quality.jacobian_min,
+        jacobian_max=quality.jacobian_max,
     )
 
 

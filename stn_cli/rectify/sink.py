@@ -36,9 +36,12 @@ class RecordSink:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.file is not None:
-            with self.file as file:
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with self.file as file:
+                    os.fsync(file.fileno())
+            except OSError as failure:
+                if error is None:
+                    raise StorageError(f"cannot write {self.path}: {failure.strerror}") from failure
 
     def add(self, job: Job, record: Record) -> None:
         """Writes the record; StorageError if it cannot be written."""
@@ -61,7 +64,7 @@ class RecordSink:
             path.parent.mkdir(parents=True, exist_ok=True)
             if lines:
                 write_atomically(path, b"".join(line + b"\n" for line in kept.values()))
-            self.file = path.open("ab")
+            self.file = path.open("ab", buffering=0)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
 

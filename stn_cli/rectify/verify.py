@@ -11,7 +11,7 @@ from stn_cli.checkpoints.store import GOLDEN, read_tensors
 from stn_cli.errors import CheckFailedError, ModelError
 from stn_cli.geometry import outline
 from stn_cli.images import write_atomically
-from stn_cli.rectify.engine import OnnxEngine
+from stn_cli.rectify.engine import OnnxEngine, small_copy
 
 _TOLERANCE = 1e-3
 """On outlines in −1…1 and on probabilities: other processors round differently."""
@@ -36,8 +36,10 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
     if images is None or images.ndim != 4 or images.dtype != np.uint8:
         raise ModelError(f"{checkpoint.path / GOLDEN} holds no images")
     outputs = _outputs(engine, images)
+    if {name: array.shape for name, array in golden.items()} != {name: array.shape for name, array in outputs.items()}:
+        raise ModelError(f"{checkpoint.path / GOLDEN} holds other outputs than its model has")
     for name, expected in golden.items():
-        difference = float(np.abs(outputs[name] - expected).max()) if name in outputs else np.inf
+        difference = float(np.abs(outputs[name] - expected).max())
         if not difference <= _TOLERANCE:
             raise CheckFailedError(f"{name} differs from the stored output by {difference:.2g}")
         yield f"{name}: within {difference:.1g} of the stored output, for {len(images)} images"
@@ -50,7 +52,7 @@ def write_golden(checkpoint: Checkpoint, images: np.ndarray) -> None:
 
 
 def _outputs(engine: OnnxEngine, images: np.ndarray) -> dict[str, np.ndarray]:
-    located = engine.locate(list(images))
+    located = engine.locate([small_copy(image) for image in images], [images.shape[1:3]] * len(images))
     outlines = np.stack([location.transform(outline(5)) for location in located])
     outputs = {
         "outline": outlines.astype(np.float32),

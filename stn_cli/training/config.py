@@ -23,9 +23,9 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         reach: 1 lets the frame's inner 20/28 lie anywhere on the canvas, 0 keeps it centred.
         shear: shear factor, drawn within ±shear.
         perspective: change of the homogeneous weight over half the frame, drawn within ±perspective.
-        clutter: how many patches of other images lie about.
+        clutter: how many patches of other images lie about (of ink only).
         clutter_size: side of a patch as a share of the frame.
-        plain: share of images left as they are: no colour, texture, blur or noise.
+        plain: share of images left as they are: no colour, texture, blur or noise (of ink only).
     """
 
     name: str = "default"
@@ -47,6 +47,10 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise UsageError(f"scene {self.name!r}: {name} runs from {low} to {high}; the lower end comes first")
         if self.pixels[0] < 8 or self.extent[0] <= 0 or not 0 <= self.plain <= 1:
             raise UsageError(f"scene {self.name!r}: pixels ≥ 8, extent > 0 and 0 ≤ plain ≤ 1 are needed")
+        if self.weight < 0 or self.clutter[0] < 0 or self.clutter_size[0] <= 0:
+            raise UsageError(f"scene {self.name!r}: weight and clutter are not negative, clutter_size is positive")
+        if not 0 <= self.perspective < 0.5 or not 0 <= self.reach <= 1:
+            raise UsageError(f"scene {self.name!r}: 0 ≤ perspective < 0.5 and 0 ≤ reach ≤ 1 are needed")
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +73,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         validate_every, validation_samples, validation_share: of the images, held out by position.
         resample: how training reads its canvases. `bilinear` is faster, and right where they are smooth enough.
         start: name or folder of a checkpoint whose weights, where they fit, the run starts from.
+        min_confidence: what the model says of itself: below it `rectify` passes an image through unchanged.
         seed: of samples, initial weights and dropout.
     """
 
@@ -98,6 +103,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation_share: float = 0.1
     resample: Literal["auto", "bilinear"] = "auto"
     start: str | None = None
+    min_confidence: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,6 +113,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("straighten needs at least one scene: it learns from distortions that it makes itself")
         if min(self.batch_size, self.steps, self.validate_every, self.validation_samples) < 1:
             raise UsageError("batch_size, steps, validate_every and validation_samples are at least 1")
+        if self.scenes and not any(scene.weight > 0 for scene in self.scenes):
+            raise UsageError("at least one scene needs a weight above 0")
+        if self.canvas < 8 or self.seed < 0 or self.warmup < 0:
+            raise UsageError("canvas is at least 8, seed and warmup are not negative")
+        if not (0 < self.validation_share < 1 and 0 <= self.ema < 1 and 0 <= self.min_confidence <= 1):
+            raise UsageError("0 < validation_share < 1, 0 ≤ ema < 1 and 0 ≤ min_confidence ≤ 1 are needed")
+        if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.localizer_scale < 0:
+            raise UsageError("learning_rate and clip are positive, weight_decay and localizer_scale are not negative")
 
 
 def read_config(path: Path) -> TrainConfig:

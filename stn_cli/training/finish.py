@@ -9,6 +9,7 @@ import torch
 from stn_cli import __version__
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.export import write_checkpoint
+from stn_cli.checkpoints.header import Metrics
 from stn_cli.rectify.verify import write_golden
 from stn_cli.training.loop import Trainer
 
@@ -33,7 +34,8 @@ def export(trainer: Trainer, path: Path) -> Checkpoint:
             "images": len(trainer.samples.uprights.images),
             "config": msgspec.to_builtins(config),
         },
-        metrics=trainer.best_validation,
+        metrics=msgspec.convert(trainer.best_validation, Metrics),
+        min_confidence=config.min_confidence,
     )
     canvases = [trainer.held_out[index].canvas.numpy() for index in range(_GOLDEN_IMAGES)]
     write_golden(checkpoint, np.ascontiguousarray(np.stack(canvases).transpose(0, 2, 3, 1)))

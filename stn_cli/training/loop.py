@@ -1,5 +1,6 @@
 """The training loop: one for all objectives, resumable at any step."""
 
+import io
 import json
 import math
 import time
@@ -36,7 +37,7 @@ class Diverged(StnError):
     """The loss is no longer a number; the last good state is kept."""
 
     exit_code = 9
-    default_remedy = "Lower learning_rate and start again; the state before is kept in the run folder."
+    default_remedy = "Lower learning_rate and train into a new folder; the state before is kept in this one."
 
 
 def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
@@ -119,12 +120,9 @@ class Trainer:
             "best_weights": self.best_weights,
             "best_validation": json.dumps(self.best_validation),
         }
-        temporary = self.run / f".stn-{STATE}.tmp"
-        try:
-            torch.save(state, temporary)
-            temporary.replace(self.run / STATE)
-        except (OSError, RuntimeError) as error:
-            raise StorageError(f"{self.run / STATE} cannot be written: {error}") from error
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.run / STATE, buffer.getvalue())
 
     def _prepare(self) -> None:
         """A new run folder, or the state of the one that is there."""
@@ -134,7 +132,7 @@ class Trainer:
             raise StorageError(f"{self.run} cannot be created: {error.strerror}") from error
         wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
         path = self.run / CONFIG
-        if path.exists() and path.read_bytes() != wanted:
+        if path.exists() and _read_config(path) != self.config:
             raise UsageError(
                 f"{self.run} holds a run with another configuration",
                 remedy="Choose another folder with -o, or repeat the options that started the run.",
@@ -142,6 +140,7 @@ class Trainer:
         write_atomically(path, wanted)
         if (self.run / STATE).exists():
             self._load()
+        _truncate_log(self.run / LOG, self.step)
 
     def _load(self) -> None:
         try:
@@ -155,7 +154,6 @@ class Trainer:
             ) from error
         self.step, self.best_score = state["step"], state["best_score"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
-        _truncate_log(self.run / LOG, self.step)
 
     def _batches(self) -> Iterator[Batch]:
         return batches(self.samples, first=self.step, workers=self.workers)
@@ -172,7 +170,9 @@ class Trainer:
             raise Diverged(f"the loss became {parts.total.item()} at step {self.step}")
         self.optimizer.zero_grad()
         parts.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if not bool(torch.isfinite(norm)):
+            raise Diverged(f"the gradient became {norm.item()} at step {self.step}")
         self.optimizer.step()
         self.average.update_parameters(self.model)
         return parts
@@ -230,6 +230,14 @@ def _optimizer(model: Rectifier, config: TrainConfig) -> torch.optim.AdamW:
         [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()],
         lr=config.learning_rate,
     )
+
+
+def _read_config(path: Path) -> TrainConfig | None:
+    """What a run was started with; None if that cannot be told."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
+    except (OSError, msgspec.DecodeError, UsageError):
+        return None
 
 
 def _truncate_log(path: Path, step: int) -> None:

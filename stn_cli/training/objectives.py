@@ -48,8 +48,8 @@ def losses(
         corners = torch.stack([_robust(error) for error in errors]).sum()
         angle = _angle_loss(output.located.poses[0], truth, known)
         right = (errors[-1].detach().mean(dim=1) / 2 < RIGHT).float()
-        logits = torch.stack([pose.confidence for pose in output.located.poses])
-        confidence = 0.1 * F.binary_cross_entropy_with_logits(logits[-1][known], right)
+        logit = output.located.poses[-1].confidence[known]
+        confidence = 0.1 * F.binary_cross_entropy_with_logits(logit, right)
     labelled = label >= 0
     if config.classifier is not None and bool(labelled.any()):
         classes = classify_weight * F.cross_entropy(output.logits[labelled].float(), label[labelled])

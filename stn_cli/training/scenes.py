@@ -74,10 +74,14 @@ def _random_pose(rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, fl
 def _placed(
     image: np.ndarray, truth: np.ndarray, pixels: int, scale: float, *, ink: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Coverage (pixels, pixels) float32 0…1 of the image on the canvas, and its colours there if it is opaque."""
+    """Coverage (pixels, pixels) float32 0…1 of the image on the canvas, and its colours there if it is opaque.
+
+    The frame is square; an image that is not lies in its middle, its aspect kept.
+    """
     image = _shrunk(image, scale * pixels)
     height, width = image.shape[:2]
-    to_canvas = _to_pixels(pixels, pixels) @ truth @ np.linalg.inv(_to_pixels(height, width))
+    within_frame = np.diag([width / max(height, width), height / max(height, width), 1.0])
+    to_canvas = _to_pixels(pixels, pixels) @ truth @ within_frame @ np.linalg.inv(_to_pixels(height, width))
     values = image[..., 0].astype(np.float32) / 255 if ink else np.ones((height, width), np.float32)
     alpha = cv2.warpPerspective(values, to_canvas, (pixels, pixels), flags=cv2.INTER_LINEAR)
     if ink:

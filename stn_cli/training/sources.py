@@ -43,8 +43,11 @@ class Uprights:
         return "ink" if float(np.median(border)) < 8 else "opaque"
 
     def split(self, share: float) -> tuple["Uprights", "Uprights"]:
-        """Training and validation part; every n-th image is held out, so that every folder takes part in both."""
-        every = max(2, round(1 / share))
+        """Training and validation part; every n-th image is held out, so that every folder takes part in both.
+
+        Of few images at least one is held out.
+        """
+        every = min(max(2, round(1 / share)), len(self.images))
         held_out = np.arange(len(self.images)) % every == every - 1
         return self._part(~held_out), self._part(held_out)
 

@@ -121,6 +121,23 @@ def monstrous_architecture(folder):
     rewrite(folder, header=lambda header: header["model"]["stages"][0].update(hidden=10**9))
 
 
+def monstrous_first_layer(folder):
+    fully = {"trunk": "fc", "input_size": [1024, 1024], "widths": [8192]}
+    rewrite(folder, header=lambda header: header["model"]["stages"][0].update(fully))
+
+
+def volume_transform(folder):
+    rewrite(folder, header=lambda header: header["model"]["stages"][1].update(transform={"kind": "affine3d"}))
+
+
+def fewer_classes(folder):
+    rewrite(folder, header=lambda header: header["model"]["classifier"].update(classes=["a", "b"]))
+
+
+def metrics_that_are_none(folder):
+    rewrite(folder, header=lambda header: header["metrics"]["overall"].update(right="very"))
+
+
 def impossible_architecture(folder):
     rewrite(folder, header=lambda header: header["model"]["stages"][0].update(widths=[]))
 
@@ -132,7 +149,18 @@ def test_a_rewritten_checkpoint_is_as_good_as_its_content(checkpoint):
 
 @pytest.mark.parametrize(
     "damage",
-    [nan_weights, nan_graph, looping_graph, graph_with_data_elsewhere, monstrous_architecture, impossible_architecture],
+    [
+        nan_weights,
+        nan_graph,
+        looping_graph,
+        graph_with_data_elsewhere,
+        monstrous_architecture,
+        monstrous_first_layer,
+        impossible_architecture,
+        volume_transform,
+        fewer_classes,
+        metrics_that_are_none,
+    ],
 )
 def test_a_strangers_checkpoint_is_checked_before_it_runs(checkpoint, tmp_path, damage):
     damage(checkpoint)
@@ -160,6 +188,23 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, damage):
 def test_a_checkpoint_in_a_folder_rectifies(checkpoint, tmp_path):
     run = stn("rectify", SAMPLES / "rotated-1.png", "-m", checkpoint, "-o", tmp_path / "out")
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("spoil", [lambda golden: golden.clear(), lambda golden: golden.pop("confidence")])
+def test_golden_outputs_that_compare_nothing_are_refused(checkpoint, spoil):
+    golden = load_file(checkpoint / "golden.safetensors")
+    images = golden.pop("images")
+    spoil(golden)
+    save_file({**golden, "images": images}, checkpoint / "golden.safetensors")
+    assert stn("models", "verify", checkpoint).returncode == 5
+
+
+def test_a_folder_named_like_a_bundled_model_is_not_passed_over_in_silence(checkpoint):
+    checkpoint.rename(checkpoint.parent / "digits")
+    run = stn("models", "info", "digits", cwd=checkpoint.parent)
+    assert run.returncode == 5
+    assert "./digits" in run.stderr
+    assert stn("models", "info", "./digits", cwd=checkpoint.parent).returncode == 0
 
 
 def test_models_answer_without_torch():

@@ -77,6 +77,49 @@ def test_json_goes_to_stdout_and_nothing_else(tmp_path):
     assert run.stderr == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_records_go_to_stdout_also_while_a_terminal_shows_progress(tmp_path):
+    import pty
+
+    terminal, screen = pty.openpty()
+    command = [sys.executable, "-m", "stn_cli", "rectify", str(SAMPLES), "-o", str(tmp_path), "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
+    with (tmp_path / "stdout").open("wb") as stdout:
+        run = subprocess.Popen(command, stdout=stdout, stderr=screen, env=environment)
+    os.close(screen)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 1 << 16)
+        except OSError:  # the other end has closed
+            break
+    os.close(terminal)
+    assert run.wait() == 0
+    lines = (tmp_path / "stdout").read_text().splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["done"] * len(TRUTH)
+    assert f"{len(TRUTH)}/{len(TRUTH)}" in shown.decode()
+
+
+def test_the_work_goes_on_when_nobody_reads_the_records(tmp_path):
+    many = tmp_path / "in"
+    many.mkdir()
+    for number in range(60):
+        (many / f"{number}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    rectify = f"{sys.executable} -m stn_cli rectify {many} -o {tmp_path / 'out'} --json -q"
+    command = f"{rectify} | head -c 1; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(records(tmp_path / "out")) == 60
+
+
+def test_a_terminal_that_knows_no_greek_is_written_to_all_the_same():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "stn_cli", "models", "info", "digits"]
+    run = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+
+
 def test_dry_run_writes_nothing(tmp_path):
     run = stn("rectify", SAMPLES, "-o", tmp_path / "out", "-n")
     assert run.returncode == 0
@@ -170,6 +213,7 @@ def test_bad_files_fail_alone(tmp_path):
         (["rectify", SAMPLES, "--format", "gif", "-o", "out"], 2),
         (["rectify", SAMPLES, "--fill", "nocolour", "-o", "out"], 2),
         (["rectify"], 2),
+        (["rectify", "a**.png"], 2),
         (["models", "info", "no-such-model"], 5),
     ],
 )
@@ -188,6 +232,45 @@ def test_two_inputs_of_one_output_are_refused(tmp_path):
     run = stn("rectify", "a", "b", "-o", "out", cwd=tmp_path)
     assert run.returncode == 6
     assert not (tmp_path / "out").exists()
+
+
+def test_two_inputs_of_one_record_are_refused(tmp_path):
+    for name in ("x.png", "x.jpg"):
+        (tmp_path / name).write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = stn("rectify", "x.png", "x.jpg", cwd=tmp_path)
+    assert run.returncode == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jpg", "x.png"]
+
+
+def test_a_record_that_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "x.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    (tmp_path / "x.rectified.json").write_text("mine")
+    assert stn("rectify", "x.png", cwd=tmp_path).returncode == 6
+    assert (tmp_path / "x.rectified.json").read_text() == "mine"
+
+
+def test_an_image_without_a_digit_passes_through_bit_for_bit(tmp_path):
+    pixels = np.zeros((40, 30, 4), np.uint8)
+    pixels[..., :3] = np.random.default_rng(0).integers(0, 256, (40, 30, 3))  # colour under no alpha at all
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    run = stn("rectify", "x.png", "-o", "out", "--min-confidence", "1", "--format", "tiff", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    (record,) = records(tmp_path / "out").values()
+    assert record["status"] == "unchanged"
+    with Image.open(tmp_path / "out" / "x.tif") as crop:
+        assert np.array_equal(np.asarray(crop), pixels)
+
+
+def test_everything_in_the_output_folder_itself_may_be_asked_for(tmp_path):
+    (tmp_path / "scan.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    assert stn("rectify", "*.png", "-o", ".", "--format", "webp", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "scan.webp").is_file()
+
+
+def test_a_name_too_long_to_be_looked_up_does_not_stop_the_plan(tmp_path):
+    (tmp_path / f"{'n' * 246}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = stn("rectify", tmp_path, "-n")
+    assert run.returncode == 0, run.stderr
 
 
 def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):

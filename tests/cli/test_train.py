@@ -78,6 +78,14 @@ def test_dry_run_trains_nothing(bars, config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_two_images_are_enough(config, tmp_path):
+    (tmp_path / "few").mkdir()
+    for name, level in (("a", 200), ("b", 90)):
+        PIL.Image.new("L", (20, 40), level).save(tmp_path / "few" / f"{name}.png")
+    run = stn("train", tmp_path / "few", "-o", tmp_path / "run", "--config", config, "--steps", "3", "-q")
+    assert run.returncode == 0, run.stderr
+
+
 def test_the_same_command_again_changes_nothing(bars, config, tmp_path):
     weights = tmp_path / "run" / "model.safetensors"
     for _ in range(2):
@@ -97,6 +105,7 @@ def test_the_same_command_again_changes_nothing(bars, config, tmp_path):
         (["plain", "--objective", "classify"], 9),
         (["plain", "--objective", "guess"], 2),
         (["plain", "--steps", "0"], 2),
+        (["plain", "--seed", "-1"], 2),
         (["plain", "--config", "typo.toml"], 2),
         (["plain", "--config", "no.toml"], 2),
     ],

@@ -6,7 +6,7 @@ import pytest
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.geometry import outline
 from stn_cli.images import decode
-from stn_cli.rectify.engine import OnnxEngine
+from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.torch_engine import TorchEngine
 from tests.cli.test_rectify import SAMPLES, TRUTH
 
@@ -26,7 +26,8 @@ def images():
 
 @pytest.fixture(scope="module")
 def locations(engines, images):
-    return [engine.locate(images) for engine in engines]
+    smalls, sizes = [small_copy(image) for image in images], [image.shape[:2] for image in images]
+    return [engine.locate(smalls, sizes) for engine in engines]
 
 
 def test_engines_agree_on_theta_and_confidence(locations):

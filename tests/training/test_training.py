@@ -77,6 +77,16 @@ def test_an_opaque_picture_is_drawn_at_its_truth():
     assert middle[0] - middle[1] > 100
 
 
+def test_a_picture_that_is_not_square_keeps_its_aspect():
+    y, x = np.mgrid[:120, :60]
+    disc = (((x - 29.5) ** 2 + (y - 59.5) ** 2 < 20**2) * 255).astype(np.uint8)[..., None]
+    scene = Scene(pixels=(120, 120), rotation=0.0, extent=(1.0, 1.0), reach=0.0, plain=1.0)
+    canvas = draw(np.random.default_rng(1), np.repeat(disc, 3, axis=2), [], scene, 120, ink=False).canvas.astype(int)
+    change = np.abs(canvas - canvas[60, 60]).sum(axis=2) < 60
+    rows, columns = np.nonzero(change[:, 60])[0], np.nonzero(change[60])[0]
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 3
+
+
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     whole = Trainer(config(), uprights(), tmp_path / "whole", workers=0)
     whole.train(lambda *_: None)
