@@ -15,6 +15,7 @@ import typer.main
 
 from stn_cli.cli.main import app
 from stn_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StnError
+from stn_cli.training.config import read_config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,8 +56,6 @@ def test_commands_work_in_the_order_of_the_readme(desk):
         arguments = shlex.split(command)[1:]
         if arguments[0] == "train":
             arguments += ["--steps", "2", "--batch-size", "4", "-q"]
-        if "photos/" in arguments and "-m" in arguments:
-            arguments += ["--on-exists", "overwrite"]  # the README shows alternatives; here one follows the other
         done = run(desk, [sys.executable, "-m", "stn_cli", *arguments])
         assert done.returncode == 0, (command, done.stderr)
     assert (desk / "rectified" / "theta.jsonl").is_file()
@@ -69,6 +68,12 @@ def test_python_works(desk):
     done = run(desk, [sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_the_configuration_is_one(tmp_path):
+    (text,) = [block for language, block in BLOCKS if language == "toml"]
+    (tmp_path / "config.toml").write_text(text)
+    assert read_config(tmp_path / "config.toml").stages[0].transform.kind == "affine"
 
 
 def test_installing_and_testing_is_what_ci_does():
