@@ -13,6 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: drawing it with Rich takes longer than all else together
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("rectify", epilog=rectify.EXAMPLES)(rectify.rectify)
