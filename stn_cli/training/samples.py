@@ -1,5 +1,6 @@
 """The endless stream of training samples, each a pure function of (seed, index)."""
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -71,13 +72,16 @@ def batches(samples: Samples, *, first: int = 0, workers: int = 1) -> Iterator[B
         sampler=indices,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_make_way,
         prefetch_factor=4 if workers else None,
     )
     yield from loader
 
 
-def _single_threaded(_worker: int) -> None:
+def _make_way(_worker: int) -> None:
+    """A worker uses one thread, and only what the network leaves: otherwise that waits for its slower half."""
+    if hasattr(os, "nice"):
+        os.nice(10)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
