@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +107,7 @@ def _graphs(model: Rectifier) -> dict[str, bytes]:
 
 
 def _onnx(net: nn.Module, outputs: list[str], shape: tuple[int, ...]) -> bytes:
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with _quiet_exporter():
         program = torch.onnx.export(
             net,
             (torch.zeros(2, *shape),),
@@ -118,6 +119,18 @@ def _onnx(net: nn.Module, outputs: list[str], shape: tuple[int, ...]) -> bytes:
         )
     assert program is not None
     return _with_half_weights(program.model_proto)
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what the exporter prints, warns and logs of operators and packages that no model of ours uses."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _with_half_weights(model: onnx.ModelProto) -> bytes:
