@@ -1,5 +1,9 @@
 """Shape annotations of the array layers are checked here, and only here: under pytest."""
 
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 from beartype import beartype
@@ -18,6 +22,8 @@ import numpy as np  # noqa: E402  the hook comes before anything that may import
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+NOBODY = 65_534
+
 
 @pytest.fixture
 def rng():
@@ -33,3 +39,33 @@ def array(request):
         return values.astype(dtype) if request.param == "numpy" else torch.tensor(values, dtype=getattr(torch, dtype))
 
     return make
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+        for path in Path(folder).rglob("*"):
+            path.chmod(0o755)
+
+
+@pytest.fixture
+def ordinary_user():
+    """A context in which this process may do no more than a user without privileges."""
+
+    @contextmanager
+    def without_privileges():
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    if not hasattr(os, "geteuid"):
+        pytest.skip("permissions are those of POSIX")
+    return without_privileges

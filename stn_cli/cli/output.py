@@ -44,12 +44,6 @@ def errors_reported(how_to_go_on: str = "") -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")  # terminals and pipes that know no θ
     try:
         yield
-    except StnError as error:
-        if os.environ.get("STN_DEBUG"):
-            raise
-        say(f"error: {error}")
-        say(f"  → {error.remedy}")
-        raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         say(f"interrupted. {how_to_go_on}".rstrip())
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -58,6 +52,12 @@ def errors_reported(how_to_go_on: str = "") -> Iterator[None]:
     except Exception as error:
         if os.environ.get("STN_DEBUG"):
             raise
-        say(f"internal error: {type(error).__name__}: {error}")
-        say(f"  → {StnError.default_remedy} STN_DEBUG=1 shows where it happened.")
-        raise typer.Exit(StnError.exit_code) from None
+        failure = error if isinstance(error, StnError) else _defect(error)
+        say(f"error: {failure}")
+        say(f"  → {failure.remedy}")
+        raise typer.Exit(failure.exit_code) from None
+
+
+def _defect(error: Exception) -> StnError:
+    remedy = f"{StnError.default_remedy} STN_DEBUG=1 shows where it happened."
+    return StnError(f"internal: {type(error).__name__}: {error}", remedy=remedy)

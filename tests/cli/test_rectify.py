@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from stn_cli.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_images"
@@ -280,13 +283,18 @@ def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
     assert "Traceback" not in run.stderr
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_an_output_folder_that_is_not_writable_is_exit_8(tmp_path):
-    (tmp_path / "out").mkdir(mode=0o555)
-    run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "out")
-    assert run.returncode == 8
-    assert "Traceback" not in run.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+def test_an_output_folder_that_is_not_writable_is_exit_8(open_folder, ordinary_user):
+    arguments = ["rectify", str(SAMPLES / "rotated-1.png"), "--device", "cpu", "-o"]
+    first = CliRunner().invoke(
+        app, [*arguments, str(open_folder / "writable")]
+    )  # imports what an ordinary user may not
+    assert first.exit_code == 0
+    (open_folder / "out").mkdir(mode=0o555)
+    with ordinary_user():
+        run = CliRunner().invoke(app, [*arguments, str(open_folder / "out")])
+    assert run.exit_code == 8
+    assert "cannot write" in run.stderr
+    assert list((open_folder / "out").iterdir()) == []
 
 
 def test_rectify_on_the_cpu_never_imports_torch(tmp_path):
