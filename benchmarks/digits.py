@@ -166,7 +166,9 @@ def measure_records(records: list[dict[str, Any]], digits: DigitSet) -> dict[str
     if not posed.any():
         return result
     errors = pose_errors(frames[posed], digits.matrices[posed] @ np.diag([SIDE, SIDE, 1]))
-    result["angle_degrees"] = spread(errors["angle"]) | {"large": float(np.mean(errors["angle"] > LARGE_ANGLE))}
+    of_digit = {str(d): spread(errors["angle"][digits.labels[posed] == d]) for d in np.unique(digits.labels[posed])}
+    large = float(np.mean(errors["angle"] > LARGE_ANGLE))
+    result["angle_degrees"] = spread(errors["angle"]) | {"large": large, "of_digit": of_digit}
     result["log_scale"] = spread(np.abs(errors["log_scale"])) | {"bias": float(np.median(errors["log_scale"]))}
     result["centre"] = spread(errors["centre"])
     result["corners"] = spread(errors["corners"])
@@ -263,6 +265,10 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
                 value = value.get(part) if value else None
             cells.append("–" if value is None else style.format(value))
         print(f"{name:10}" + "".join(f"{cell:>10}" for cell in cells))
+    print("95 % of angles within, digit by digit:")
+    for name, result in results.items():
+        of_digit = result.get("angle_degrees", {}).get("of_digit", {})
+        print(f"{name:10}" + "".join(f"{digit:>4} {angle['p95']:5.1f}°" for digit, angle in of_digit.items()))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
