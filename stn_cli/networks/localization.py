@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stn_cli.networks.config import LocalizerConfig
 
 _SHARPNESS = 3.0
-"""Exponent on the votes of the angle bins, so that of two opposite opinions the stronger wins instead of their mean."""
+"""Exponent on the votes of the angle bins."""
 _PRIOR_CONCENTRATION = 4.0
 """Of the initial votes about angle 0 (von Mises)."""
 
@@ -93,7 +93,10 @@ class LocalizationNet(nn.Module):
         return Pose(theta, raw[:, dof], votes)
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
-        share = F.softmax(_SHARPNESS * votes, dim=1)
+        """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
+        strongest = self.bin_angles[votes.argmax(dim=1)]
+        beside = (self.bin_angles - strongest[:, None]).cos() > 1e-3
+        share = F.softmax(_SHARPNESS * votes, dim=1) * beside
         return torch.atan2(share @ self.bin_angles.sin(), share @ self.bin_angles.cos())
 
 
