@@ -12,8 +12,8 @@ from stn_cli.errors import ModelError
 OPERATORS = frozenset(
     """
     Add Atan BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Exp Expand Flatten Gather Gemm
-    GlobalAveragePool Greater Identity IsNaN Less MatMul MaxPool Mul Neg Pow ReduceMean ReduceSum Relu Reshape Shape
-    Sigmoid Sin Slice Softmax Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
+    GlobalAveragePool Greater GreaterOrEqual Identity IsNaN Less MatMul MaxPool Mul Neg Pow ReduceMax ReduceMean
+    ReduceSum Relu Reshape Shape Sigmoid Sin Slice Softmax Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905  a list of strings is four times as long
 )
 """Those that our exports use; none of them loops, branches, calls out or reads a file."""

@@ -94,10 +94,11 @@ class LocalizationNet(nn.Module):
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
-        strongest = self.bin_angles[votes.argmax(dim=1)]
-        beside = (self.bin_angles - strongest[:, None]).cos() > 1e-3
-        share = F.softmax(_SHARPNESS * votes, dim=1) * beside
-        return torch.atan2(share @ self.bin_angles.sin(), share @ self.bin_angles.cos())
+        directions = torch.stack((self.bin_angles.cos(), self.bin_angles.sin()))
+        strongest = (votes >= votes.amax(dim=1, keepdim=True)).to(votes.dtype) @ directions.T
+        beside = (strongest @ directions > 1e-3).to(votes.dtype)
+        cos, sin = (F.softmax(_SHARPNESS * votes, dim=1) * beside @ directions.T).unbind(1)
+        return torch.atan2(sin, cos)
 
 
 def _conv(narrow: int, wide: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:

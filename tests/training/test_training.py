@@ -16,7 +16,9 @@ from stn_cli.training.loop import Trainer
 from stn_cli.training.scenes import draw
 from stn_cli.training.sources import Uprights, read_idx, read_uprights
 
-STAGE = LocalizerConfig(transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), hidden=16)
+STAGE = LocalizerConfig(
+    transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), hidden=16, angle_bins=8
+)
 
 
 def uprights(count=40):
