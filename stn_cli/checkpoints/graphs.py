@@ -11,7 +11,7 @@ from stn_cli.errors import ModelError
 
 OPERATORS = frozenset(
     """
-    Add Atan BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Exp Expand Flatten Gather Gemm
+    Add ArgMax Atan BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Exp Expand Flatten Gather Gemm
     GlobalAveragePool Greater GreaterOrEqual Identity IsNaN Less MatMul MaxPool Mul Neg Pow ReduceMax ReduceMean
     ReduceSum Relu Reshape Shape Sigmoid Sin Slice Softmax Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905  a list of strings is four times as long

@@ -72,7 +72,7 @@ class LocalizationNet(nn.Module):
         self.head = nn.Linear(config.hidden, spec.dof + 1 + config.angle_bins)
         self.register_buffer("identity", torch.tensor(spec.identity_theta).float(), persistent=False)
         angles = torch.arange(config.angle_bins) * (2 * math.pi / max(1, config.angle_bins))
-        self.register_buffer("bin_angles", angles, persistent=False)
+        self.register_buffer("directions", torch.stack((angles.cos(), angles.sin())), persistent=False)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if config.angle_bins:
@@ -80,7 +80,7 @@ class LocalizationNet(nn.Module):
                 self.head.bias[-config.angle_bins :] = _PRIOR_CONCENTRATION * angles.cos()
 
     identity: Tensor
-    bin_angles: Tensor
+    directions: Tensor
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
         raw = self.head(self.trunk(x)).float()
@@ -94,10 +94,10 @@ class LocalizationNet(nn.Module):
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
-        directions = torch.stack((self.bin_angles.cos(), self.bin_angles.sin()))
-        strongest = (votes >= votes.amax(dim=1, keepdim=True)).to(votes.dtype) @ directions.T
-        beside = (strongest @ directions > 1e-3).to(votes.dtype)
-        cos, sin = (F.softmax(_SHARPNESS * votes, dim=1) * beside @ directions.T).unbind(1)
+        strongest = votes.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
+        beside = strongest.to(votes.dtype) @ self.directions.T @ self.directions > 1e-3
+        weights = F.softmax(_SHARPNESS * votes, dim=1) * beside
+        cos, sin = (weights @ self.directions.T).unbind(1)
         return torch.atan2(sin, cos)
 
 

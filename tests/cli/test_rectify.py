@@ -66,6 +66,19 @@ def test_the_label_of_most_samples_is_read(rectified):
     assert np.mean(right) >= 0.9
 
 
+def test_an_image_without_a_digit_passes_through_unless_all_is_to_be_rectified(tmp_path):
+    grey = np.full((40, 56), 128, np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert stn("rectify", "grey.png", "-o", "default", cwd=tmp_path).returncode == 0
+    record = records(tmp_path / "default")["grey.png"]
+    assert record["status"] == "unchanged"
+    assert record["reason"].startswith("confidence 0.")
+    with Image.open(tmp_path / "default" / "grey.png") as crop:
+        np.testing.assert_array_equal(np.asarray(crop), grey)
+    assert stn("rectify", "grey.png", "-o", "all", "--min-confidence", "0", cwd=tmp_path).returncode == 0
+    assert records(tmp_path / "all")["grey.png"]["status"] == "done"
+
+
 def test_a_single_image_lands_beside_the_input(tmp_path):
     image = tmp_path / "img.png"
     image.write_bytes((SAMPLES / "rotated-1.png").read_bytes())
@@ -80,7 +93,7 @@ def test_json_goes_to_stdout_and_nothing_else(tmp_path):
     assert run.stderr == ""
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no pseudo-terminals")
 def test_records_go_to_stdout_also_while_a_terminal_shows_progress(tmp_path):
     import pty
 
@@ -285,10 +298,8 @@ def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
 
 def test_an_output_folder_that_is_not_writable_is_exit_8(open_folder, ordinary_user):
     arguments = ["rectify", str(SAMPLES / "rotated-1.png"), "--device", "cpu", "-o"]
-    first = CliRunner().invoke(
-        app, [*arguments, str(open_folder / "writable")]
-    )  # imports what an ordinary user may not
-    assert first.exit_code == 0
+    before = CliRunner().invoke(app, [*arguments, str(open_folder / "before")])  # imports what that user may not
+    assert before.exit_code == 0
     (open_folder / "out").mkdir(mode=0o555)
     with ordinary_user():
         run = CliRunner().invoke(app, [*arguments, str(open_folder / "out")])

@@ -69,6 +69,18 @@ def test_of_two_opposite_opinions_the_stronger_wins(turn):
     assert np.cos(float(angle) - turn * np.pi / 4) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("turn", range(4))
+def test_of_two_opposite_opinions_equally_strong_one_wins(turn):
+    net = LocalizationNet(config("similarity", angle_bins=8)).eval()
+    with torch.no_grad():
+        net.head.bias[-8:] = -5.0
+        net.head.bias[-8 + turn] = net.head.bias[-8 + turn + 4] = 5.0
+    angle = net(shown()).theta[0, 1]
+    angle.backward()
+    assert abs(np.cos(angle.item() - turn * np.pi / 4)) == pytest.approx(1.0, abs=1e-4)
+    assert torch.isfinite(net.head.bias.grad).all()
+
+
 @pytest.mark.parametrize("bound", [0.25, 2.0])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_no_parameter_goes_further_than_the_bound(bound, sign):
