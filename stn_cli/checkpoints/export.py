@@ -134,12 +134,15 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def _with_half_weights(model: onnx.ModelProto) -> bytes:
-    """Stores matrices and kernels in float16 behind a cast; the weights are rounded to it already."""
+    """Stores in float16 behind a cast what that does not change: weights that were rounded to it before."""
     for weight in list(model.graph.initializer):
         values = onnx.numpy_helper.to_array(weight)
         if values.dtype != np.float32 or values.ndim < 2:
             continue
-        half = onnx.numpy_helper.from_array(values.astype(np.float16), f"{weight.name}.half")
+        halves = values.astype(np.float16)
+        if not np.array_equal(halves, values):
+            continue
+        half = onnx.numpy_helper.from_array(halves, f"{weight.name}.half")
         model.graph.initializer.remove(weight)
         model.graph.initializer.append(half)
         cast = onnx.helper.make_node("Cast", [half.name], [weight.name], to=onnx.TensorProto.FLOAT)

@@ -32,8 +32,8 @@ def locations(engines, images):
 
 def test_engines_agree_on_theta_and_confidence(locations):
     for name, ours, theirs in zip(NAMES, *locations, strict=True):
-        assert np.abs(ours.transform(outline(9)) - theirs.transform(outline(9))).max() < 1e-4, name
-        assert abs(ours.confidence - theirs.confidence) < 1e-3, name
+        assert np.abs(ours.transform(outline(9)) - theirs.transform(outline(9))).max() < 1e-5, name
+        assert abs(ours.confidence - theirs.confidence) < 1e-5, name
         assert ours.label == theirs.label
 
 
