@@ -139,8 +139,8 @@ def spread(errors: np.ndarray) -> dict[str, float]:
 def stray_of_ones(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Tell how far the principal axes of the upright ones lie from their median, in degrees.
 
-    Where the scale is not known, a turned "1" cannot be told from one that was written aslant: this is how much of
-    the residual rotation is handwriting.
+    Where the scale is not known, a turned "1" can hardly be told from one that was written aslant: a measure to set
+    beside the residual rotation of the ones.
     """
     moments = [cv2.moments(image) for image in images[labels == 1]]
     axes = np.array([np.degrees(np.arctan2(2 * m["mu11"], m["mu20"] - m["mu02"])) / 2 for m in moments]) % 180
