@@ -55,9 +55,6 @@ def open_folder():
 def ordinary_user():
     """A context in which this process may do no more than a user without privileges."""
 
-    if os.name != "posix":
-        pytest.skip("on Windows a file's mode cannot make it unreadable")
-
     @contextmanager
     def without_privileges():
         user = os.geteuid()

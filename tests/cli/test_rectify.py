@@ -93,7 +93,6 @@ def test_json_goes_to_stdout_and_nothing_else(tmp_path):
     assert run.stderr == ""
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Windows has no pseudo-terminals")
 def test_records_go_to_stdout_also_while_a_terminal_shows_progress(tmp_path):
     import pty
 
