@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -94,8 +95,6 @@ def test_json_goes_to_stdout_and_nothing_else(tmp_path):
 
 
 def test_records_go_to_stdout_also_while_a_terminal_shows_progress(tmp_path):
-    import pty
-
     terminal, screen = pty.openpty()
     command = [sys.executable, "-m", "stn_cli", "rectify", str(SAMPLES), "-o", str(tmp_path), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
