@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.provenance import REPOSITORY, RESULTS, provenance, write_report
 
-IMAGE = REPOSITORY / "sample_images" / "photo-1.jpg"
+IMAGE = REPOSITORY / "sample_images" / "words" / "arch.jpg"
 COMMANDS = {
     "stn --help": ["--help"],
     "stn models list": ["models", "list"],
@@ -32,7 +32,7 @@ COMMANDS = {
         "--on-exists",
         "overwrite",
     ],
-    "stn rectify sample_images, CPU": ["rectify", str(IMAGE.parent), "-o", "{out}", "--device", "cpu", "-q"],
+    "stn rectify sample_images/words, CPU": ["rectify", str(IMAGE.parent), "-o", "{out}", "--device", "cpu", "-q"],
 }
 
 

@@ -66,6 +66,7 @@ def test_imports_point_downward(path):
         ("stn_cli.geometry", "torch"),
         ("stn_cli.sampling.warp", "torch"),
         ("stn_cli.rectify.pipeline", "torch"),
+        ("stn_cli.reports.picture", "torch"),
         ("stn_cli.cli.main", "numpy"),
         ("stn_cli.networks.config", "numpy"),
         ("stn_cli.checkpoints", "numpy"),

@@ -32,10 +32,10 @@ def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
     samples = ROOT / "sample_images"
     shutil.copytree(samples, folder / "sample_images")
-    shutil.copy(samples / "photo-1.jpg", folder / "img.png")
+    shutil.copy(samples / "words" / "arch.jpg", folder / "img.png")
     shutil.copytree(samples, folder / "photos" / "may")
     (folder / "scans" / "1").mkdir(parents=True)
-    shutil.copy(samples / "photo-2.jpg", folder / "scans" / "1")
+    shutil.copy(samples / "words" / "arch.jpg", folder / "scans" / "1")
     rng = np.random.default_rng(0)
     for digit in "0123456789":
         (folder / "mnist" / digit).mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_commands_work_in_the_order_of_the_readme(desk):
         assert done.returncode == 0, (command, done.stderr)
     assert (desk / "rectified" / "theta.jsonl").is_file()
     assert (desk / "img.rectified.json").is_file()
-    assert (desk / "out" / "may" / "photo-1.jpg").is_file()
+    assert (desk / "out" / "may" / "words" / "arch.jpg").is_file()
 
 
 def test_python_works(desk):

@@ -28,15 +28,16 @@ from stn_cli.networks.model import Rectifier
 
 
 class LocalizerGraph(nn.Module):
-    """image (n, c, h, w), 0…1 → θ (n, dof), confidence (n,) 0…1."""
+    """image (n, c, h, w), 0…1 → θ (n, dof), confidence (n,) 0…1, and log-odds (n,) of up where the net votes on it."""
 
     def __init__(self, net: LocalizationNet) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor, ...]:
         pose = self.net(image)
-        return pose.theta, torch.sigmoid(pose.confidence)
+        said = pose.theta, torch.sigmoid(pose.confidence)
+        return (*said, pose.angle_votes[:, 0] - pose.angle_votes[:, 1]) if self.net.config.votes_on_up else said
 
 
 class ClassifierGraph(nn.Module):
@@ -59,6 +60,8 @@ def write_checkpoint(
     training: dict[str, Any],
     metrics: Metrics,
     min_confidence: float = 0.0,
+    crop_margin: tuple[float, float] = (0.0, 0.0),
+    straight_within: float = 0.0,
 ) -> Checkpoint:
     """Writes the checkpoint into the directory `path` (made if need be), the weights last, and opens it again.
 
@@ -78,6 +81,8 @@ def write_checkpoint(
         graphs={file: hashlib.sha256(data).hexdigest() for file, data in graphs.items()},
         tensors_sha256=tensors_digest(tensors),
         min_confidence=min_confidence,
+        crop_margin=crop_margin,
+        straight_within=straight_within,
         training=training,
         metrics=metrics,
     )
@@ -96,7 +101,8 @@ def _graphs(model: Rectifier) -> dict[str, bytes]:
     nets: list[tuple[nn.Module, list[str], tuple[int, ...]]] = []
     for stage, config in zip(folded.transformer.stages, model.config.stages, strict=True):
         net = LocalizerGraph(stage.localizer)  # type: ignore[arg-type]
-        nets.append((net, ["theta", "confidence"], (config.channels, *config.input_size)))
+        outputs = ["theta", "confidence", *(["upright"] if config.votes_on_up else [])]
+        nets.append((net, outputs, (config.channels, *config.input_size)))
     if folded.classifier is not None:
         seen = folded.classifier.config
         nets.append((ClassifierGraph(folded.classifier), ["probabilities"], (seen.channels, *seen.input_size)))

@@ -9,6 +9,7 @@ from stn_cli.networks.config import LocalizerConfig, ModelConfig
 
 SCHEMA = "stn.checkpoint/1"
 _MOST_PARAMETERS = 1 << 27
+_WIDEST_MARGIN = 2.0
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
 
 
@@ -29,6 +30,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         graphs: SHA-256 of each ONNX file by name.
         tensors_sha256: over all tensors in the order of their names.
         min_confidence: below it an image passes through unchanged, unless the user says otherwise.
+        crop_margin: how far the crop reaches beyond the predicted frame, in heights of the frame: beyond each end,
+            and above and below.
+        straight_within: an image passes through unchanged if the edges of its predicted frame stray from an upright
+            box by less than this many heights of the frame.
         training: how it came about: data, configuration, seed, steps, version.
         metrics: what it reached on held-out samples.
     """
@@ -40,6 +45,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tensors_sha256: str
     description: str = ""
     min_confidence: float = 0.0
+    crop_margin: tuple[float, float] = (0.0, 0.0)
+    straight_within: float = 0.0
     training: dict[str, Any] = {}
     metrics: Metrics = Metrics()
 
@@ -58,6 +65,7 @@ def parse_header(text: str) -> Header:
             raise ModelError(f"its schema is {schema!r}; this version of stn reads {SCHEMA!r}")
         header = msgspec.json.decode(text, type=Header)
         _check_plausible(header.model)
+        _check_habits(header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"its header is not valid: {error}") from error
     except StnError as error:
@@ -80,6 +88,13 @@ def _check_plausible(model: ModelConfig) -> None:
     numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")
+
+
+def _check_habits(header: Header) -> None:
+    if not all(0.0 <= margin <= _WIDEST_MARGIN for margin in header.crop_margin):
+        raise ModelError(f"its crop_margin {header.crop_margin} is not 0 to {_WIDEST_MARGIN:g} heights of the frame")
+    if not 0.0 <= header.straight_within <= 1.0:
+        raise ModelError(f"its straight_within {header.straight_within} is not 0 to 1 height of the frame")
 
 
 def _parameters(stage: LocalizerConfig) -> int:

@@ -32,12 +32,11 @@ def rectify(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the crops and theta.jsonl. Default: beside each input."),
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Bundled model, or the folder of a checkpoint.")
-    ] = "digits",
+    model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, or the folder of a checkpoint.")] = "text",
     size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH of every crop. Default: as large as in the source.")
     ] = None,
+    height: Annotated[int | None, typer.Option(help="Of every crop, in pixels; its width follows.")] = None,
     resample: Annotated[
         Literal["auto", "bilinear", "bicubic", "nearest"],
         typer.Option(help="auto: bilinear, anti-aliased where it shrinks."),
@@ -50,6 +49,9 @@ def rectify(
     min_confidence: Annotated[
         float | None, typer.Option(help="Below it an image passes through unchanged. Default: the model's own.")
     ] = None,
+    always: Annotated[
+        bool, typer.Option("--always", help="Rectify also what is straight already, or doubtful.")
+    ] = False,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="auto: a CUDA device if there is one.")
     ] = "auto",
@@ -77,11 +79,13 @@ def rectify(
         options = RectifyOptions(
             out=out,
             size=None if size is None else parse_size(size),
+            height=height,
             resample=resample,
             fill=parse_fill(fill),
             format=format,
             quality=quality,
             min_confidence=min_confidence,
+            always=always,
             on_exists=on_exists,
             recursive=recursive,
             batch_size=batch_size,

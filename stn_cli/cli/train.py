@@ -12,6 +12,7 @@ from stn_cli.cli.output import errors_reported, result, say
 if TYPE_CHECKING:
     from stn_cli.training.config import TrainConfig
     from stn_cli.training.sources import Uprights
+    from stn_cli.training.text.samples import Lettering
 
 EXAMPLES = """Examples:\n
     stn train mnist/ -o runs/digits --objective straighten --objective classify\n
@@ -41,49 +42,68 @@ def train(
     with errors_reported("The same command goes on from the last validation."):
         import os  # noqa: PLC0415
 
-        from stn_cli.training.sources import read_uprights  # noqa: PLC0415
-
-        settings = {"objectives": tuple(objective) if objective else None, "steps": steps, "batch_size": batch_size}
+        settings: dict[str, object] = {
+            "objectives": tuple(objective) if objective else None,
+            "steps": steps,
+            "batch_size": batch_size,
+        }
         settings["seed"] = seed
-        uprights = read_uprights(data)
-        chosen = _configured(config, uprights, {name: value for name, value in settings.items() if value is not None})
+        given = {name: value for name, value in settings.items() if value is not None}
+        source, chosen = _understood(data, config, given)
         if not quiet:
-            _show(uprights, chosen)
+            _show(source, chosen)
         if not dry_run:
-            _train(chosen, uprights, out, workers=workers, threads=threads or os.cpu_count() or 1, quiet=quiet)
+            _train(chosen, source, out, workers=workers, threads=threads or os.cpu_count() or 1, quiet=quiet)
 
 
-def _configured(path: Path | None, uprights: "Uprights", settings: dict[str, object]) -> "TrainConfig":
+def _understood(
+    data: list[Path], path: Path | None, settings: dict[str, object]
+) -> "tuple[Uprights | Lettering, TrainConfig]":
+    """What the data is, and the configuration: a file's, or one that suits the data."""
+    from stn_cli.training.config import TrainConfig, read_config  # noqa: PLC0415
+    from stn_cli.training.sources import read_uprights  # noqa: PLC0415
+    from stn_cli.training.text.samples import read_lettering  # noqa: PLC0415
+
+    config = None if path is None else read_config(path)
+    if config is not None and config.text is not None:
+        return read_lettering(data, config.text), _configured(config, settings)
+    uprights = read_uprights(data)
+    return uprights, _configured(config or TrainConfig(foreground=uprights.foreground), settings)
+
+
+def _configured(base: "TrainConfig", settings: dict[str, object]) -> "TrainConfig":
     import msgspec  # noqa: PLC0415
 
     from stn_cli.errors import UsageError  # noqa: PLC0415
-    from stn_cli.training.config import TrainConfig, read_config  # noqa: PLC0415
+    from stn_cli.training.config import TrainConfig  # noqa: PLC0415
 
-    base = TrainConfig(foreground=uprights.foreground) if path is None else read_config(path)
     try:
         return msgspec.convert({**msgspec.to_builtins(base), **settings}, TrainConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"these options do not fit together: {error}") from error
 
 
-def _show(uprights: "Uprights", config: "TrainConfig") -> None:
-    say(f"{len(uprights.images)} images, {len(uprights.classes)} classes; {' + '.join(config.objectives)}")
-    for path, reason in uprights.unreadable[:10]:
+def _show(source: "Uprights | Lettering", config: "TrainConfig") -> None:
+    say(f"{source.summary}; {' + '.join(config.objectives)}")
+    for path, reason in source.unreadable[:10]:
         say(f"left out: {path}: {reason}")
-    if len(uprights.unreadable) > 10:
-        say(f"left out: {len(uprights.unreadable) - 10} more")
+    if len(source.unreadable) > 10:
+        say(f"left out: {len(source.unreadable) - 10} more")
     samples = config.steps * config.batch_size
     say(f"{config.steps} steps of {config.batch_size} samples ({samples:,} in all), seed {config.seed}")
 
 
-def _train(config: "TrainConfig", uprights: "Uprights", out: Path, *, workers: int, threads: int, quiet: bool) -> None:
+def _train(
+    config: "TrainConfig", source: "Uprights | Lettering", out: Path, *, workers: int, threads: int, quiet: bool
+) -> None:
     import torch  # noqa: PLC0415
 
+    from stn_cli.training.data import prepare  # noqa: PLC0415
     from stn_cli.training.finish import export  # noqa: PLC0415
     from stn_cli.training.loop import Trainer  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    trainer = Trainer(config, uprights, out, workers=workers)
+    trainer = Trainer(config, prepare(source, config, workers=threads), out, workers=workers)
     progress = _Progress(config, live=sys.stderr.isatty(), quiet=quiet)
     trainer.train(progress)
     export(trainer, out)

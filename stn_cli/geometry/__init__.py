@@ -24,6 +24,7 @@ from stn_cli.geometry.frames import (
     pixel_matrix,
     pixel_points,
     refined,
+    righted,
     zoom,
 )
 from stn_cli.geometry.grids import grid, outline
@@ -63,5 +64,6 @@ __all__ = [
     "pixel_points",
     "quality",
     "refined",
+    "righted",
     "zoom",
 ]

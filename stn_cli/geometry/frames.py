@@ -6,6 +6,7 @@ from jaxtyping import Float
 from stn_cli.geometry.arrays import Array, like, matmul, namespace
 from stn_cli.geometry.base import Transform
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear
+from stn_cli.geometry.tps import ThinPlateSpline
 
 Size = tuple[int, int]
 
@@ -62,9 +63,26 @@ def enlarged(found: Transform, margin: float) -> Transform:
     return found @ zoom(margin, found.dims, found.theta)
 
 
-def refined(shown: Transform, predicted: Transform, margin: float) -> Transform:
-    """The region that a net found in what it was shown; undoing the margin makes its identity change nothing."""
-    return shown @ predicted @ zoom(1.0 / margin, shown.dims, shown.theta)
+def refined(found: Transform, predicted: Transform, margin: float) -> Transform:
+    """The region that a net found when it was shown `enlarged(found, margin)`; its identity changes nothing.
+
+    A spline's control points are stated in the region found so far, so that the result is again one spline.
+    """
+    if isinstance(predicted, ThinPlateSpline):
+        return predicted.through(found)
+    return enlarged(found, margin) @ predicted @ zoom(1.0 / margin, found.dims, found.theta)
+
+
+def righted(found: ThinPlateSpline, odds: Array, prior: float) -> tuple[ThinPlateSpline, Array]:
+    """The spline turned over where that is likelier, and the log-odds of all votes for it as it is then.
+
+    Args:
+        found: as a net was shown it.
+        odds: log-odds of all votes so far that it is upright, of the batch's shape.
+        prior: log-odds that what is shown stands upright in its image, by how upright it does.
+    """
+    over = odds + prior * found.uprightness() < 0
+    return found.turned(over), namespace(found.theta).where(over, -odds, odds)
 
 
 def _to_pixels(size: Size) -> np.ndarray:

@@ -22,6 +22,11 @@ class GridLayout:
             raise GeometryError(f"a grid layout needs n ≥ 2, not {self.n}")
 
     @property
+    def metric(self) -> tuple[float, float]:
+        """What distances along x and y count."""
+        return 1.0, 1.0
+
+    @property
     def points(self) -> Float64[np.ndarray, "k 2"]:
         axis = np.linspace(-1.0, 1.0, self.n)
         x, y = np.meshgrid(axis, axis)
@@ -40,23 +45,44 @@ class BorderLayout:
             raise GeometryError(f"a border layout needs n ≥ 2, not {self.n}")
 
     @property
+    def metric(self) -> tuple[float, float]:
+        """What distances along x and y count."""
+        return 1.0, 1.0
+
+    @property
     def points(self) -> Float64[np.ndarray, "k 2"]:
         x = np.linspace(-1.0, 1.0, self.n)
         return np.concatenate([np.stack((x, np.full(self.n, y)), axis=-1) for y in (-1.0, 1.0)])
 
 
+@dataclass(frozen=True)
+class RibbonLayout(BorderLayout):
+    """The points of a border, on a frame n − 1 times as long as high, where columns stand as far apart as rows.
+
+    A line of text is long. In the square frame of `border` its columns crowd, the two rows are far apart, and between
+    them the spline follows neither: half way down an arc it strays by a third of the height, and folds near the ends.
+    """
+
+    kind: ClassVar[str] = "ribbon"
+
+    @property
+    def metric(self) -> tuple[float, float]:
+        return self.n - 1.0, 1.0
+
+
 Layout = GridLayout | BorderLayout
+_TWO_ROWS = {layout.kind: layout for layout in (BorderLayout, RibbonLayout)}
 
 
 def layout_from_name(name: str) -> Layout:
-    """`grid 4x4` or `border 2x10`, as records and configurations have it."""
+    """`grid 4x4`, `border 2x10` or `ribbon 2x10`, as records and configurations have it."""
     kind, _, size = name.partition(" ")
     rows, _, columns = size.partition("x")
     if kind == "grid" and rows.isdecimal() and rows == columns:
         return GridLayout(int(rows))
-    if kind == "border" and rows == "2" and columns.isdecimal():
-        return BorderLayout(int(columns))
-    raise GeometryError(f"unknown layout {name!r}; it is 'grid NxN' or 'border 2xN'")
+    if kind in _TWO_ROWS and rows == "2" and columns.isdecimal():
+        return _TWO_ROWS[kind](int(columns))
+    raise GeometryError(f"unknown layout {name!r}; it is 'grid NxN', 'border 2xN' or 'ribbon 2xN'")
 
 
 def layout_name(layout: Layout) -> str:
@@ -68,12 +94,13 @@ def layout_name(layout: Layout) -> str:
 def spline_weights(layout: Layout) -> Float64[np.ndarray, "coefficients k"]:
     """Matrix that takes the targets of the control points to the spline's coefficients (Bookstein 1989).
 
-    With L = [[U, P], [Pᵀ, 0]], P = [1, x, y], it is the first k columns of L⁻¹: the rows are k radial weights and the
+    Distances are measured by the layout's metric. With
+    L = [[U, P], [Pᵀ, 0]], P = [1, x, y], it is the first k columns of L⁻¹: the rows are k radial weights and the
     affine part (constant, x, y). Solved in float64.
     """
     points = layout.points
     k = len(points)
-    difference = points[:, None, :] - points[None, :, :]
+    difference = (points[:, None, :] - points[None, :, :]) * layout.metric
     square = np.sum(difference**2, axis=-1)
     system = np.zeros((k + 3, k + 3))
     system[:k, :k] = np.where(square > 0, square * np.log(np.where(square > 0, square, 1.0)), 0.0)

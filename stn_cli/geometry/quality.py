@@ -13,7 +13,7 @@ from stn_cli.geometry.grids import grid, outline
 from stn_cli.geometry.linear import Projective
 
 _LATTICE = (17, 17)
-_EDGE_POINTS = 33
+_EDGE_POINTS, _COLUMNS = 33, 9
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,18 @@ def quality(transform: Transform) -> Quality:
 
 
 def crop_size(transform: Transform, source_size: Size) -> tuple[float, float]:
-    """Height and width in source pixels of the region shown: mean arc length of opposite borders of the crop."""
-    steps = np.linspace(-1.0, 1.0, _EDGE_POINTS)
-    ones = np.ones(_EDGE_POINTS)
-    edges = {"height": ((-ones, steps), (ones, steps)), "width": ((steps, -ones), (steps, ones))}
-    length = {
-        side: float(np.mean([_arc_length(transform, np.stack(edge, axis=-1), source_size) for edge in pair]))
-        for side, pair in edges.items()
-    }
-    return length["height"], length["width"]
+    """Height and width in source pixels of the region shown.
+
+    The width is the mean arc length of the upper and the lower border; the height that of columns all along the crop,
+    so that the ends of a bent word, where a spline is least sure, do not decide it.
+    """
+    steps, ones = np.linspace(-1.0, 1.0, _EDGE_POINTS), np.ones(_EDGE_POINTS)
+    columns = [np.stack((x * ones, steps), axis=-1) for x in np.linspace(-1.0, 1.0, _COLUMNS)]
+    rows = [np.stack((steps, y * ones), axis=-1) for y in (-1.0, 1.0)]
+    height, width = (
+        float(np.mean([_arc_length(transform, line, source_size) for line in lines])) for lines in (columns, rows)
+    )
+    return height, width
 
 
 def _arc_length(transform: Transform, edge: np.ndarray, source_size: Size) -> float:

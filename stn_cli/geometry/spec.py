@@ -23,7 +23,7 @@ class TransformSpec:
 
     Attributes:
         kind: one of `KINDS`.
-        layout: `grid NxN` or `border 2xN` for `tps`, None for the others.
+        layout: `grid NxN`, `border 2xN` or `ribbon 2xN` for `tps`, None for the others.
     """
 
     kind: str

@@ -39,11 +39,11 @@ class ThinPlateSpline(Transform):
         return namespace(self.theta).reshape(self.theta, (*self.theta.shape[:-1], -1, 2))
 
     def __call__(self, points: Float[Array, "*batch n 2"]) -> Float[Array, "*batch2 n 2"]:
-        return matmul(self._basis(points), self.control_points)
+        return _combined(self._basis(points), self.control_points)
 
     def jacobian(self, points: Float[Array, "*batch n 2"]) -> Float[Array, "*batch2 n 2 2"]:
         xp = namespace(points, self.theta)
-        per_axis = [matmul(basis, self.control_points) for basis in self._basis_derivatives(points)]
+        per_axis = [_combined(basis, self.control_points) for basis in self._basis_derivatives(points)]
         return xp.stack(per_axis, axis=-1)
 
     def inverse(self) -> InverseTransform:
@@ -60,13 +60,35 @@ class ThinPlateSpline(Transform):
 
     def after(self, affine: Affine) -> Self:
         """`affine @ self`: exact, since a spline followed by an affine map is the spline of the moved points."""
-        moved = affine(self.control_points)
+        return self.through(affine)
+
+    def through(self, outer: Transform) -> Self:
+        """The spline whose control points are those of this one, moved by `outer`; `outer @ self` if that is affine."""
+        moved = outer(self.control_points)
         return type(self)(namespace(moved).reshape(moved, (*moved.shape[:-2], -1)), self.layout)
 
+    def turned(self, where: Array) -> Self:
+        """The same region turned upside down where `where`, of the batch's shape, holds.
+
+        Half a turn of the crop reverses the order of the control points of every layout.
+        """
+        xp = namespace(self.theta)
+        over = xp.reshape(xp.flip(self.control_points, axis=-2), self.theta.shape)
+        return type(self)(xp.where(where[..., None], over, self.theta), self.layout)
+
+    def uprightness(self) -> Float[Array, "*batch"]:
+        """Cosine of the angle between the crop's mean way down and the source's: 1 upright, −1 upside down."""
+        xp = namespace(self.theta)
+        rows = like(self.layout.points[:, 1], self.theta)
+        down = xp.sum(rows[:, None] * self.control_points, axis=-2)
+        return down[..., 1] / xp.sqrt(xp.sum(down * down, axis=-1) + 1e-12)
+
     def _offsets(self, points: Array) -> tuple[Array, Array]:
-        """From every control point, (..., n, k, 2), and squared; the terms of a spline are large and cancel out."""
+        """From every control point by the layout's metric, (..., n, k, 2), and squared; in float64, since the terms of
+        a spline are large and cancel out."""
         points = widest(points)
-        offset = points[..., :, None, :] - like(self.layout.points, points)
+        metric = like(self.layout.metric, points)
+        offset = (points[..., :, None, :] - like(self.layout.points, points)) * metric
         square = namespace(points).sum(offset * offset, axis=-1)
         return offset, square
 
@@ -81,7 +103,7 @@ class ThinPlateSpline(Transform):
     def _basis_derivatives(self, points: Array) -> tuple[Array, Array]:
         xp = namespace(points)
         offset, square = self._offsets(points)
-        radial = 2.0 * offset * (_safe_log(square) + 1.0)[..., None]
+        radial = 2.0 * offset * like(self.layout.metric, offset) * (_safe_log(square) + 1.0)[..., None]
         zero, one = xp.zeros_like(radial[..., :1, 0]), xp.ones_like(radial[..., :1, 0])
         d_dx = xp.concat((radial[..., 0], zero, one, zero), axis=-1)
         d_dy = xp.concat((radial[..., 1], zero, zero, one), axis=-1)
@@ -90,6 +112,16 @@ class ThinPlateSpline(Transform):
     def _weighted(self, terms: Array) -> Array:
         basis = matmul(terms, like(spline_weights(self.layout), terms))
         return namespace(basis).astype(basis, self.theta.dtype)
+
+
+def _combined(basis: Float[Array, "*batch n k"], points: Float[Array, "*batch2 k 2"]) -> Array:
+    """Control points weighted by the basis; where all splines share one basis, by one product instead of many."""
+    if basis.ndim > 2 or points.ndim != 3:
+        return matmul(basis, points)
+    xp = namespace(points)
+    batch, k, _ = points.shape
+    side_by_side = xp.reshape(xp.permute_dims(points, (1, 0, 2)), (k, 2 * batch))
+    return xp.permute_dims(xp.reshape(matmul(basis, side_by_side), (-1, batch, 2)), (1, 0, 2))
 
 
 def _safe_log(square: Array) -> Array:

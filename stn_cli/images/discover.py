@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stn_cli.errors import NoInputError, StorageError, UsageError
-from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECTIFIED
+from stn_cli.images.formats import FORMAT_OF_SUFFIX, INSPECTED, RECTIFIED
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -25,8 +25,8 @@ def discover(inputs: Sequence[Path], recursive: bool = True, exclude: Path | Non
 
     A named file is taken whatever its suffix. A folder gives the files with the suffix of a known format, and a
     path that does not exist but holds `*`, `?` or `[` is matched as a pattern (`**` for any depth). From folders
-    and patterns, names that begin with a dot and `*.rectified.*` are left out, and so is what lies below
-    `exclude`, the output folder. Links to files are followed, links to folders are not; one that leads nowhere is
+    and patterns, names that begin with a dot, `*.rectified.*` and `*.inspect.*` are left out, and so is what lies
+    below `exclude`, the output folder. Links to files are followed, links to folders are not; one that leads nowhere is
     given, to fail where it is read.
 
     Raises UsageError for a pattern that is none, NoInputError for a path that is not there and when nothing is found
@@ -101,7 +101,7 @@ def _list(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_input_name(name: str) -> bool:
     stem, _, suffix = name.rpartition(".")
-    return f".{suffix.lower()}" in FORMAT_OF_SUFFIX and not stem.endswith(RECTIFIED)
+    return f".{suffix.lower()}" in FORMAT_OF_SUFFIX and not stem.endswith((RECTIFIED, INSPECTED))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -35,3 +35,6 @@ SUFFIXES = {
 
 RECTIFIED = ".rectified"
 """Stands before the suffix of an output that lies beside its input."""
+
+INSPECTED = ".inspect"
+"""Likewise, of a picture that shows what was found in an image."""

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
-_LAYOUT = re.compile(r"grid (\d+)x\1|border 2x(\d+)")
+_LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)")
 _MOST_CONTROL_POINTS_A_ROW = 64
+_MOST_REPEATS = 8
+_MOST_ODDS = 20
 
 
 class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,7 +23,7 @@ class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         kind: the family.
-        layout: `grid NxN` or `border 2xN`, N of 2 to 64; of `tps`, and of no other.
+        layout: `grid NxN`, `border 2xN` or `ribbon 2xN`, N of 2 to 64; of `tps`, and of no other.
     """
 
     kind: Kind
@@ -33,7 +35,9 @@ class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.layout is not None:
             match = _LAYOUT.fullmatch(self.layout)
             if match is None or not 2 <= int(match[1] or match[2]) <= _MOST_CONTROL_POINTS_A_ROW:
-                raise UsageError(f"layout {self.layout!r} is neither 'grid NxN' nor 'border 2xN' with N of 2 to 64")
+                raise UsageError(
+                    f"layout {self.layout!r} is not 'grid NxN', 'border 2xN' or 'ribbon 2xN' with N of 2 to 64"
+                )
 
     @property
     def spec(self) -> "TransformSpec":
@@ -52,10 +56,14 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         trunk: `conv`, or `fc` (fully connected).
         widths: channels of the convolutional levels, or units of the fully connected layers.
         hidden: units between trunk and head.
-        channels: of what it sees.
+        channels: of what it sees: 3 for colours, 1 for their luminance.
         margin: it sees the region found so far enlarged by this factor.
         bound: no parameter moves further than this from the identity (tanh).
-        angle_bins: bins over the full circle that vote on a similarity's angle; 0 regresses it.
+        angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
+            two that vote on which way is up. With 0 there are no votes, and the angle is regressed.
+        pooled_votes: the votes come from what the trunk sees averaged along the width: letters tell which way is up
+            wherever they stand. Of a `conv` trunk.
+        repeat: how often it refines what it found itself, all told.
     """
 
     transform: TransformConfig
@@ -67,10 +75,23 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     margin: float = 1.0
     bound: float = 2.0
     angle_bins: int = 0
+    pooled_votes: bool = False
+    repeat: int = 1
+
+    @property
+    def votes_on_up(self) -> bool:
+        """It has an opinion on whether what it was shown is upside down, apart from its θ."""
+        return self.transform.kind == "tps" and self.angle_bins > 0
 
     def __post_init__(self) -> None:
-        if self.angle_bins and self.transform.kind != "similarity":
-            raise UsageError("angle_bins vote on the angle of a similarity, and of no other transform")
+        if self.angle_bins and self.transform.kind not in ("similarity", "affine", "tps"):
+            raise UsageError("angle_bins vote on the angle of similarities, affine maps and splines alone")
+        if self.angle_bins not in (0, 2) and self.transform.kind == "tps":
+            raise UsageError("a spline has two angle_bins, for which way is up, or none")
+        if self.pooled_votes and (self.trunk != "conv" or not self.angle_bins):
+            raise UsageError("pooled_votes need angle_bins and a conv trunk")
+        if not 1 <= self.repeat <= _MOST_REPEATS:
+            raise UsageError(f"repeat is 1 to {_MOST_REPEATS}")
         if self.margin <= 0 or self.bound <= 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
             raise UsageError("margin and bound are positive, hidden and channels at least 1, angle_bins at least 0")
         _check_levels(self.widths, self.input_size)
@@ -94,25 +115,40 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rectifier of images: localization nets in series, and perhaps a classifier behind them. All see RGB.
+    """A rectifier of images: localization nets in series, and perhaps a classifier behind them.
+
+    All see RGB, or all see its luminance.
 
     Attributes:
         stages: each refines the composed transform of those before it.
         fit: how the first stage sees an image: `letterbox` keeps its aspect, `stretch` squeezes it.
+        upright_odds: log-odds that what is shown stands upright in its image rather than upside down, where splines
+            vote on that; they fade towards a right angle.
         classifier: reads the crop.
     """
 
     stages: tuple[LocalizerConfig, ...]
     fit: Literal["letterbox", "stretch"] = "letterbox"
+    upright_odds: float = 0.0
     classifier: ClassifierConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise UsageError("a model needs at least one localization net")
+        if not 0 <= self.upright_odds <= _MOST_ODDS:
+            raise UsageError(f"upright_odds is 0 to {_MOST_ODDS}")
         if any(stage.transform.kind == "affine3d" for stage in self.stages):
             raise UsageError("affine3d is a transform of volumes, not of images")
-        if any(stage.channels != 3 for stage in self.stages) or (self.classifier and self.classifier.channels != 3):
-            raise UsageError("the nets of a model see colour images: channels is 3")
+        channels = {stage.channels for stage in self.stages}
+        if self.classifier is not None:
+            channels.add(self.classifier.channels)
+        if channels not in ({1}, {3}):
+            raise UsageError("the nets of a model all see colours (channels = 3) or all luminance (channels = 1)")
+
+    @property
+    def channels(self) -> int:
+        """Of what all nets see."""
+        return self.stages[0].channels
 
 
 def _check_levels(widths: tuple[int, ...], input_size: Size) -> None:

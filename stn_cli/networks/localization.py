@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ class Pose(NamedTuple):
     Attributes:
         theta: parameters of its transform.
         confidence: logit of the probability that the pose is right.
-        angle_votes: logits over the angle bins, of none where the net has none.
+        angle_votes: logits over the angle bins, of none where the net has none. Those of a spline, for what it was
+            shown being upright or upside down, are not yet in θ: others may have a say in that.
     """
 
     theta: Float[Tensor, "b dof"]
@@ -69,28 +70,38 @@ class LocalizationNet(nn.Module):
         features = trunk_features(trunk, config.channels, config.input_size)
         self.trunk = nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
         spec = config.transform.spec
-        self.head = nn.Linear(config.hidden, spec.dof + 1 + config.angle_bins)
+        self.head = nn.Linear(config.hidden, spec.dof + 1 + (0 if config.pooled_votes else config.angle_bins))
+        self.votes = _pooled_votes(config, features) if config.pooled_votes else None
         self.register_buffer("identity", torch.tensor(spec.identity_theta).float(), persistent=False)
         angles = torch.arange(config.angle_bins) * (2 * math.pi / max(1, config.angle_bins))
         self.register_buffer("directions", torch.stack((angles.cos(), angles.sin())), persistent=False)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if config.angle_bins:
+            concentration = 1.0 if config.transform.kind == "tps" else _PRIOR_CONCENTRATION
+            last = self.head if self.votes is None else self.votes[-1]
             with torch.no_grad():
-                self.head.bias[-config.angle_bins :] = _PRIOR_CONCENTRATION * angles.cos()
+                cast("Tensor", last.bias)[-config.angle_bins :] = concentration * angles.cos()
 
     identity: Tensor
     directions: Tensor
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
-        raw = self.head(self.trunk(x)).float()
+        features = self.trunk[:2](x)
+        raw = self.head(self.trunk[2:](features)).float()
         dof, bound = len(self.identity), self.config.bound
-        theta = self.identity + bound * torch.tanh(raw[:, :dof] / bound)
-        votes = raw[:, dof + 1 :]
-        if self.config.angle_bins:
-            log_scale, _, shift_x, shift_y = theta.unbind(1)
-            theta = torch.stack((log_scale, self._angle(votes), shift_x, shift_y), dim=1)
+        step = bound * torch.tanh(raw[:, :dof] / bound)
+        votes = raw[:, dof + 1 :] if self.votes is None else self.votes(features).float()
+        votes_decide = self.config.angle_bins and self.config.transform.kind != "tps"
+        theta = self._by_votes(step, votes) if votes_decide else self.identity + step
         return Pose(theta, raw[:, dof], votes)
+
+    def _by_votes(self, step: Float[Tensor, "b dof"], votes: Float[Tensor, "b bins"]) -> Float[Tensor, "b dof"]:
+        """θ whose angle the votes decide; the step leads from the identity to it as if nothing were turned."""
+        if self.config.transform.kind == "affine":
+            return _turned_box(step, self._angle(votes))
+        log_scale, _, shift_x, shift_y = step.unbind(1)
+        return torch.stack((log_scale, self._angle(votes), shift_x, shift_y), dim=1)
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
@@ -99,6 +110,36 @@ class LocalizationNet(nn.Module):
         weights = F.softmax(_SHARPNESS * votes, dim=1) * beside
         cos, sin = (weights @ self.directions.T).unbind(1)
         return torch.atan2(sin, cos)
+
+
+def _pooled_votes(config: LocalizerConfig, features: int) -> nn.Sequential:
+    """From the flattened features of a trunk, averaged along the width, to votes; the last layer starts at zero."""
+    channels, height = config.widths[-1], _halved(config.input_size[0], len(config.widths))
+    width = features // (channels * height)
+    last = nn.Linear(config.hidden, config.angle_bins)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    pool = nn.Sequential(nn.Unflatten(1, (channels * height, width)), _MeanOfLast())
+    return nn.Sequential(pool, nn.Linear(channels * height, config.hidden), nn.ReLU(inplace=True), last)
+
+
+class _MeanOfLast(nn.Module):
+    def forward(self, x: Float[Tensor, "b c w"]) -> Float[Tensor, "b c"]:
+        return x.mean(dim=-1)
+
+
+def _halved(size: int, times: int) -> int:
+    for _ in range(times):
+        size = -(-size // 2)
+    return size
+
+
+def _turned_box(step: Float[Tensor, "b 6"], angle: Float[Tensor, " b"]) -> Float[Tensor, "b 6"]:
+    """The affine map of a box turned by an angle: a step of (log-width, shear, x, unused, log-height, y)."""
+    log_width, shear, shift_x, _, log_height, shift_y = step.unbind(1)
+    width, height, cos, sin = log_width.exp(), log_height.exp(), angle.cos(), angle.sin()
+    along, across = (width * cos, width * sin), (shear * cos - height * sin, shear * sin + height * cos)
+    return torch.stack((along[0], across[0], shift_x, along[1], across[1], shift_y), dim=1)
 
 
 def _conv(narrow: int, wide: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 from stn_cli.networks.localization import LocalizationNet
-from stn_cli.networks.transformer import Located, SpatialTransformer, Stage
+from stn_cli.networks.transformer import Located, SpatialTransformer, Stage, Start
 
 
 class Rectified(NamedTuple):
     """What the model makes of a batch; `logits` are of no classes where it has no classifier."""
 
     located: Located
-    crop: Float[Tensor, "b c h w"]
     logits: Float[Tensor, "b classes"]
 
 
@@ -26,15 +25,20 @@ class Rectifier(nn.Module):
         super().__init__()
         self.config = config
         crop_size = config.classifier.input_size if config.classifier else config.stages[-1].input_size
-        self.transformer = SpatialTransformer([_stage(stage) for stage in config.stages], crop_size, fit=config.fit)
+        self.transformer = SpatialTransformer(
+            [_stage(stage) for stage in config.stages], crop_size, fit=config.fit, upright_odds=config.upright_odds
+        )
         self.classifier = CropClassifier(config.classifier) if config.classifier else None
 
-    def forward(self, image: Float[Tensor, "b c h w"], *, detach: bool = False) -> Rectified:
-        located = self.transformer.locate(image, detach=detach)
+    def forward(
+        self, image: Float[Tensor, "b c h w"], *, detach: bool = False, start: Start | None = None, skip: int = 0
+    ) -> Rectified:
+        located = self.transformer.locate(image, detach=detach, start=start, skip=skip)
+        if self.classifier is None:
+            return Rectified(located, image.new_zeros(len(image), 0))
         crop = self.transformer.sample(image, located.transform)
-        logits = self.classifier(crop) if self.classifier is not None else crop.new_zeros(len(crop), 0)
-        return Rectified(located, crop, logits)
+        return Rectified(located, self.classifier(crop))
 
 
 def _stage(config: LocalizerConfig) -> Stage:
-    return Stage(LocalizationNet(config), config.transform.spec, config.input_size, config.margin)
+    return Stage(LocalizationNet(config), config.transform.spec, config.input_size, config.margin, config.repeat)

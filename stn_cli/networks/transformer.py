@@ -1,7 +1,7 @@
 """The spatial transformer as a layer: localize, then sample. It fits anywhere in a network."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -9,7 +9,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.errors import UsageError
-from stn_cli.geometry import Affine, Cascade, Transform, TransformSpec, enlarged, letterbox, refined, zoom
+from stn_cli.geometry import (
+    Affine,
+    Cascade,
+    ThinPlateSpline,
+    Transform,
+    TransformSpec,
+    enlarged,
+    letterbox,
+    refined,
+    righted,
+    zoom,
+)
 from stn_cli.networks.localization import Pose
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Fill, Resample
@@ -23,27 +34,50 @@ class Stage(nn.Module):
         spec: the family of transforms.
         input_size: the localizer sees the region found so far at this size; None: the input itself, as it is.
         margin: that region enlarged by this factor.
+        repeat: how often it refines what it found itself, all told.
     """
 
     def __init__(
-        self, localizer: nn.Module, spec: TransformSpec, input_size: Sequence[int] | None = None, margin: float = 1.0
+        self,
+        localizer: nn.Module,
+        spec: TransformSpec,
+        input_size: Sequence[int] | None = None,
+        margin: float = 1.0,
+        repeat: int = 1,
     ) -> None:
         super().__init__()
         self.localizer = localizer
         self.spec = spec
         self.input_size = None if input_size is None else tuple(input_size)
         self.margin = margin
+        self.repeat = repeat
+
+
+Start = Callable[[Stage, Transform], Transform]
+"""What a stage starts from instead of what the stages before it found: training shows it errors of all kinds."""
 
 
 class Located(NamedTuple):
-    """Where the stages look: the composed transform after each, and what each localizer said."""
+    """Where the stages look: the composed transform after each, and what each localizer said.
 
+    A stage that repeats has an entry for every time; `starts` has what each was shown, without its margin. `upright`
+    are log-odds of the last being upright, where splines vote on that.
+    """
+
+    starts: tuple[Transform, ...]
     transforms: tuple[Transform, ...]
     poses: tuple[Pose, ...]
+    upright: Tensor | None = None
 
     @property
     def transform(self) -> Transform:
         return self.transforms[-1]
+
+    @property
+    def confidence(self) -> Float[Tensor, " b"]:
+        """Probability that the last transform is right, and the right way up."""
+        right = torch.sigmoid(self.poses[-1].confidence)
+        return right if self.upright is None else right * torch.sigmoid(self.upright)
 
 
 class SpatialTransformer(nn.Module):
@@ -57,6 +91,7 @@ class SpatialTransformer(nn.Module):
         output_size: of the crop.
         fit: `letterbox` lets the first stage see the image with its aspect kept; `stretch` squeezes it.
         resample, fill: as in `sample`, for the crop and for what the stages see.
+        upright_odds: log-odds that what is shown stands upright in `x`, before splines vote on that.
     """
 
     def __init__(
@@ -67,6 +102,7 @@ class SpatialTransformer(nn.Module):
         fit: str = "stretch",
         resample: Resample = "auto",
         fill: Fill = "border",
+        upright_odds: float = 0.0,
     ) -> None:
         super().__init__()
         if not stages or fit not in ("letterbox", "stretch"):
@@ -76,6 +112,7 @@ class SpatialTransformer(nn.Module):
         self.fit = fit
         self.resample: Resample = resample
         self.fill: Fill = fill
+        self.upright_odds = upright_odds
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *crop"]:
         return self.sample(x, self.locate(x).transform)
@@ -83,31 +120,47 @@ class SpatialTransformer(nn.Module):
     def sample(self, x: Float[Tensor, "b c *size"], transform: Transform) -> Float[Tensor, "b c *crop"]:
         return sample(x, transform, self.output_size, resample=self.resample, fill=self.fill)
 
-    def locate(self, x: Float[Tensor, "b c *size"], *, detach: bool = False) -> Located:
+    def locate(
+        self, x: Float[Tensor, "b c *size"], *, detach: bool = False, start: Start | None = None, skip: int = 0
+    ) -> Located:
         """The composed transform after each stage.
 
-        With `detach`, a later stage does not teach an earlier one where to look (each then has its own loss).
+        With `detach`, a later stage does not teach an earlier one where to look (each then has its own loss). With
+        `start`, every stage but the first is applied once, and begins where that says; the first `skip` stages are
+        then left out, as if they had found the whole of `x`.
         """
-        transform: Transform | None = None
-        transforms: list[Transform] = []
-        poses: list[Pose] = []
-        for stage in cast("Iterable[Stage]", self.stages):
-            seen, frame = self._seen(x, stage, transform, detach=detach)
-            pose = _as_pose(stage.localizer(seen))
-            transform = refined(frame, stage.spec(pose.theta), stage.margin)
-            transforms.append(transform)
-            poses.append(pose)
-        return Located(tuple(transforms), tuple(poses))
+        found: Transform | None = None
+        odds: Tensor | None = None
+        steps: list[tuple[Transform, Transform, Pose]] = []
+        for number, stage in enumerate(cast("Iterable[Stage]", self.stages)):
+            if number < skip:
+                continue
+            for _ in range(1 if start is not None else stage.repeat):
+                begin = self._begin(x, stage, found, detach=detach)
+                if start is not None and number > 0:
+                    begin = start(stage, begin)
+                pose = _as_pose(stage.localizer(self._seen(x, stage, begin, whole=number == 0 and found is None)))
+                found = refined(begin, stage.spec(pose.theta), stage.margin)
+                if isinstance(found, ThinPlateSpline) and pose.angle_votes.shape[1]:
+                    upright, over = pose.angle_votes.detach().unbind(1)
+                    before = 0.0 if start is not None or odds is None else odds
+                    found, odds = righted(found, before + upright - over, self.upright_odds)
+                steps.append((begin, found, pose))
+        starts, transforms, poses = zip(*steps, strict=True)
+        if odds is not None and isinstance(found, ThinPlateSpline):
+            odds = odds + self.upright_odds * found.uprightness()
+        return Located(starts, transforms, poses, odds)
 
-    def _seen(self, x: Tensor, stage: Stage, so_far: Transform | None, *, detach: bool) -> tuple[Tensor, Transform]:
-        if so_far is None:
-            frame = self._first_frame(x, stage)
-            if stage.margin == 1.0 and stage.input_size in (None, tuple(x.shape[2:])):
-                return x, frame
-        else:
-            frame = _detached(so_far) if detach else so_far
-        frame = enlarged(frame, stage.margin)
-        return sample(x, frame, stage.input_size or tuple(x.shape[2:]), resample=self.resample, fill=self.fill), frame
+    def _begin(self, x: Tensor, stage: Stage, found: Transform | None, *, detach: bool) -> Transform:
+        if found is None:
+            return self._first_frame(x, stage)
+        return _detached(found) if detach else found
+
+    def _seen(self, x: Tensor, stage: Stage, begin: Transform, *, whole: bool) -> Tensor:
+        if whole and stage.margin == 1.0 and stage.input_size in (None, tuple(x.shape[2:])):
+            return x
+        size = stage.input_size or tuple(x.shape[2:])
+        return sample(x, enlarged(begin, stage.margin), size, resample=self.resample, fill=self.fill)
 
     def _first_frame(self, x: Tensor, stage: Stage) -> Transform:
         dtype = torch.promote_types(x.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Rectifying from Python: `model = stn_cli.load("digits"); result = model(pixels)`."""
+"""Rectifying from Python: `model = stn_cli.load("text"); result = model(pixels)`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,9 @@ import numpy as np
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import ImageError
-from stn_cli.geometry import Attention, Quality, Transform
+from stn_cli.geometry import Quality, Transform
 from stn_cli.images import Pixels, decode
-from stn_cli.rectify.crop import decide
+from stn_cli.rectify.crop import decide, render
 from stn_cli.rectify.engine import Engine, open_engine, small_copy
 from stn_cli.rectify.options import RectifyOptions
 
@@ -44,7 +44,13 @@ class Model:
         self.engine = engine
 
     def __call__(
-        self, image: Pixels | str | Path, *, size: tuple[int, int] | None = None, min_confidence: float | None = None
+        self,
+        image: Pixels | str | Path,
+        *,
+        size: tuple[int, int] | None = None,
+        height: int | None = None,
+        min_confidence: float | None = None,
+        always: bool = False,
     ) -> Result:
         """Rectifies one image.
 
@@ -52,25 +58,24 @@ class Model:
             image: a path, or pixels (h, w) or (h, w, c) in uint8 or uint16; c is 1 grey, 2 grey and alpha, 3 RGB,
                 4 RGB and alpha.
             size: (height, width) of the crop; None: as large as the region that it shows.
+            height: of the crop, whose width follows; None as above.
             min_confidence: below it the image passes through unchanged; None: what the model says.
+            always: rectify also what is straight already, or doubtful: all but what folds.
 
         Raises:
             ImageError: the path holds no readable image, or the pixels are not as described.
+            UsageError: a size or a confidence out of range, `height` with `size`, `always` with `min_confidence`.
         """
+        options = RectifyOptions(size=size, height=height, min_confidence=min_confidence, always=always)
         given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
         pixels = _checked(given)
         source_size = pixels.shape[:2]
         (location,) = self.engine.locate([small_copy(pixels)], [source_size])
-        least = self.engine.checkpoint.header.min_confidence if min_confidence is None else min_confidence
-        decision = decide(location, source_size, RectifyOptions(size=size), least)
-        transform, crop = location.transform, pixels
-        if decision.unchanged is not None:
-            transform = Attention.identity()
-        if decision.unchanged is None or decision.size != source_size:
-            crop = self.engine.crop(pixels, transform, decision.size, "auto", "border")
+        decision = decide(location, source_size, options, self.engine.checkpoint.header)
+        crop = render(self.engine, pixels, decision, options)
         return Result(
             crop=crop[..., 0] if given.ndim == 2 else crop,
-            transform=transform,
+            transform=decision.transform,
             confidence=location.confidence,
             label=location.label,
             label_confidence=location.label_confidence,
@@ -79,7 +84,7 @@ class Model:
         )
 
 
-def load(name_or_path: str = "digits", device: str = "cpu") -> Model:
+def load(name_or_path: str = "text", device: str = "cpu") -> Model:
     """A bundled model by name, or one in a directory, on `cpu`, `cuda`, `mps` or `auto`.
 
     Raises:

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.errors import DeviceError, ModelError
-from stn_cli.geometry import Attention, Transform, enlarged, letterbox, refined
+from stn_cli.geometry import Attention, Transform, enlarged, letterbox, refined, righted
 from stn_cli.images import Pixels
 from stn_cli.networks.config import ModelConfig
 from stn_cli.sampling.footprint import Fill, Resample
@@ -57,7 +57,7 @@ class Engine(ABC):
 
     @abstractmethod
     def view(self, taken: Any, transform: Transform, size: Size) -> Any:
-        """What a net is shown: (3, h, w) float32, 0…1."""
+        """What a net is shown: (c, h, w) float32, 0…1; c is the model's channels."""
 
     @abstractmethod
     def infer(self, graph: str, views: Sequence[Any]) -> list[np.ndarray]:
@@ -70,25 +70,40 @@ class Engine(ABC):
     def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> list[Location]:
         """Runs all stages, then the classifier, on the small copies of a batch of images of (height, width)."""
         transforms = [self._whole(size) for size in sizes]
+        odds = np.zeros(len(smalls))
         taken = [self.take(small) for small in smalls]
         confidence = np.ones(len(smalls))
         *localizers, last = graph_names(self.model)
         localizers += [last] if self.model.classifier is None else []
-        for graph, stage in zip(localizers, self.model.stages, strict=True):
+        named = list(zip(localizers, self.model.stages, strict=True))
+        for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):
             frames = [enlarged(transform, stage.margin) for transform in transforms]
             views = list(each(self.view, taken, frames, [stage.input_size] * len(taken)))
-            theta, confidence = self.infer(graph, views)
-            if not np.isfinite(theta).all():
+            theta, confidence, *upright = self.infer(graph, views)
+            if not all(np.isfinite(said).all() for said in (theta, *upright)):
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
             transforms = [
-                refined(frame, stage.transform.spec(row.astype(np.float64)), stage.margin)
-                for frame, row in zip(frames, theta, strict=True)
+                refined(transform, stage.transform.spec(row.astype(np.float64)), stage.margin)
+                for transform, row in zip(transforms, theta, strict=True)
             ]
+            if upright:
+                transforms, odds = self._righted(transforms, odds + upright[0])
+                confidence = confidence * self._sure_of_up(transforms, odds)
         labels = self._classify(taken, transforms, each)
         return [
             Location(transform, float(sure), *label)
             for transform, sure, label in zip(transforms, confidence, labels, strict=True)
         ]
+
+    def _righted(self, splines: Sequence[Any], odds: np.ndarray) -> tuple[list[Transform], np.ndarray]:
+        """The splines upright by all votes so far, and the log-odds of those for them."""
+        pairs = [righted(spline, odd, self.model.upright_odds) for spline, odd in zip(splines, odds, strict=True)]
+        return [spline for spline, _ in pairs], np.array([odd for _, odd in pairs])
+
+    def _sure_of_up(self, splines: Sequence[Any], odds: np.ndarray) -> np.ndarray:
+        """Probability that they are not upside down."""
+        prior = self.model.upright_odds * np.array([spline.uprightness() for spline in splines])
+        return 1 / (1 + np.exp(-(odds + prior)))
 
     def _whole(self, size: Size) -> Transform:
         if self.model.fit == "letterbox":
@@ -133,11 +148,11 @@ class OnnxEngine(Engine):
             self.sessions[name] = session
 
     def take(self, small: Small) -> Small:
-        return small
+        return luminance(small) if self.model.channels == 1 else small
 
-    def view(self, taken: Small, transform: Transform, size: Size) -> Float32[np.ndarray, "3 h w"]:
+    def view(self, taken: Small, transform: Transform, size: Size) -> Float32[np.ndarray, "c h w"]:
         seen = warp(taken, transform, size)
-        return np.ascontiguousarray(np.broadcast_to(seen, (*size, 3)).transpose(2, 0, 1))
+        return np.ascontiguousarray(np.broadcast_to(seen, (*size, self.model.channels)).transpose(2, 0, 1))
 
     def infer(self, graph: str, views: Sequence[np.ndarray]) -> list[np.ndarray]:
         try:
@@ -171,7 +186,8 @@ def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:
     """Shapes of a graph's outputs, without the batch."""
     number = graph_names(model).index(graph)
     if number < len(model.stages):
-        return [[model.stages[number].transform.spec.dof], []]
+        stage = model.stages[number]
+        return [[stage.transform.spec.dof], [], *([[]] if stage.votes_on_up else [])]
     return [[len(model.classifier.classes) if model.classifier else 0]]
 
 
@@ -185,6 +201,11 @@ def _check_foreign(data: bytes, name: str) -> None:
 def _may_have_cuda() -> bool:
     """Looks for the driver's device files, so that torch is not imported in vain."""
     return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
+
+
+def luminance(small: Small) -> Float32[np.ndarray, "h w 1"]:
+    """ITU-R BT.601, as Pillow has it."""
+    return small if small.shape[2] == 1 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None]
 
 
 def small_copy(pixels: Pixels) -> Small:

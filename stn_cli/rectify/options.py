@@ -9,6 +9,8 @@ from stn_cli.errors import UsageError
 from stn_cli.sampling.footprint import RESAMPLES, Fill, Resample
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+LONGEST_SIDE = 32_766
+"""Of a crop: OpenCV counts pixels in 16 bits."""
 
 
 class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,9 +19,11 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         out: folder for crops and `theta.jsonl`; None writes both beside each input.
         size: (height, width) of every crop; None: as large as the region that it shows.
+        height: of every crop, whose width follows; None as above.
         resample, fill: as in `sampling`; a fill colour is in 0…255 a channel.
         format, quality: of the crops; None follows the input.
         min_confidence: below it an image passes through unchanged; None: what the model says.
+        always: rectify also what is straight already, or doubtful: all but what folds.
         on_exists: what to do where an output exists.
         recursive: take sub-folders along.
         batch_size, workers: images a batch; threads that decode, warp and encode.
@@ -28,11 +32,13 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     out: Path | None = None
     size: tuple[int, int] | None = None
+    height: int | None = None
     resample: Resample = "auto"
     fill: Fill = "border"
     format: str | None = None
     quality: int | None = None
     min_confidence: float | None = None
+    always: bool = False
     on_exists: Literal["error", "skip", "overwrite"] = "error"
     recursive: bool = True
     batch_size: int = 64
@@ -40,9 +46,14 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_pixels: int = 250_000_000
 
     def __post_init__(self) -> None:
-        _require(self.size is None or 1 <= min(self.size) <= max(self.size) <= 32_766, "--size is 1x1 to 32766x32766")
+        sides = [] if self.size is None else self.size
+        _require(all(1 <= side <= LONGEST_SIDE for side in sides), f"--size is 1x1 to {LONGEST_SIDE}x{LONGEST_SIDE}")
+        _require(self.height is None or 1 <= self.height <= LONGEST_SIDE, f"--height is 1 to {LONGEST_SIDE}")
+        _require(self.height is None or self.size is None, "--size says the height already; leave --height out")
         _require(self.quality is None or 1 <= self.quality <= 100, "--quality is 1 to 100")
         _require(self.min_confidence is None or 0 <= self.min_confidence <= 1, "--min-confidence is 0 to 1")
+        doubts = self.min_confidence is not None
+        _require(not (self.always and doubts), "--always asks for no confidence; leave --min-confidence out")
         _require(self.batch_size >= 1, "--batch-size is at least 1")
         _require(self.workers >= 1, "--workers is at least 1")
         _require(self.max_pixels >= 1, "--max-pixels is at least 1")

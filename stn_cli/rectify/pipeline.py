@@ -11,31 +11,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from stn_cli.errors import StnError, StorageError
-from stn_cli.geometry import Attention, Transform
-from stn_cli.images import Encoded, Image, Pixels, decode, encode, write_atomically
-from stn_cli.rectify.crop import Decision, decide
+from stn_cli.images import Encoded, Image, decode, encode, write_atomically
+from stn_cli.rectify.crop import Decision, decide, render
 from stn_cli.rectify.engine import Engine, Location, Small, small_copy
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import (
     ErrorRecord,
-    LabelRecord,
     ModelRecord,
     OutputRecord,
     Record,
     SourceRecord,
-    describe,
+    complete,
     path_text,
-    quality_record,
+    source_record,
 )
-from stn_cli.sampling.footprint import Fill
 
 _BATCH_BYTES = 128 << 20
 """Pixels of one batch at most, but for a single image that is larger."""
-_AFFECTING = ("size", "resample", "fill", "format", "quality", "min_confidence", "max_pixels")
+_AFFECTING = ("size", "height", "resample", "fill", "format", "quality", "min_confidence", "always", "max_pixels")
 
 
 class Decoded(NamedTuple):
@@ -54,7 +50,6 @@ class Pipeline:
         self.engine, self.options = engine, options
         header = engine.checkpoint.header
         self.model = ModelRecord(name=header.name, sha256=engine.checkpoint.sha256)
-        self.min_confidence = options.min_confidence if options.min_confidence is not None else header.min_confidence
         self.options_sha256 = options_digest(options)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
@@ -85,9 +80,11 @@ class Pipeline:
         """Warps, encodes and writes one image."""
         record = self._record(job, image)
         try:
-            decision = decide(location, image.pixels.shape[:2], self.options, self.min_confidence)
-            encoded = self._encoded(job, image, location.transform, decision)
-            self._complete(record, job, location, decision, encoded)
+            decision = decide(location, image.pixels.shape[:2], self.options, self.engine.checkpoint.header)
+            encoded = self._encoded(job, image, decision)
+            complete(record, location, decision)
+            record.output = _output(job, decision, encoded)
+            record.notes = [*record.notes, *encoded.notes]
             write_atomically(job.target, encoded.data)
         except StorageError:
             raise
@@ -95,61 +92,26 @@ class Pipeline:
             return _failed(record, error)
         return record
 
-    def _encoded(self, job: Job, image: Image, transform: Transform, decision: Decision) -> Encoded:
+    def _encoded(self, job: Job, image: Image, decision: Decision) -> Encoded:
         if decision.unchanged is not None and self._can_copy(job, image):
             return Encoded(job.source.path.read_bytes(), ())
         return encode(
-            self._crop(image.pixels, transform, decision),
+            render(self.engine, image.pixels, decision, self.options),
             job.format,
             quality=self.options.quality,
             icc_profile=image.icc_profile,
             jpeg_tables=image.jpeg_tables,
         )
 
-    def _crop(self, pixels: Pixels, transform: Transform, decision: Decision) -> Pixels:
-        if decision.unchanged is not None:
-            if decision.size == pixels.shape[:2]:
-                return pixels
-            transform = Attention.identity()
-        fill = _fill_values(self.options.fill, pixels)
-        return self.engine.crop(pixels, transform, decision.size, self.options.resample, fill)
-
-    def _complete(self, record: Record, job: Job, location: Location, decision: Decision, encoded: Encoded) -> None:
-        """Fills in what is known once the crop is made."""
-        transform = location.transform if decision.unchanged is None else Attention.identity()
-        height, width = decision.size
-        source_size = (record.source.height or 0, record.source.width or 0)
-        for name, value in describe(transform, source_size, decision.size).items():
-            setattr(record, name, value)
-        record.status = "done" if decision.unchanged is None else "unchanged"
-        record.reason = decision.unchanged
-        record.confidence = location.confidence
-        record.quality = quality_record(decision.quality)
-        if location.label is not None and location.label_confidence is not None:
-            record.label = LabelRecord(value=location.label, confidence=location.label_confidence)
-        digest = hashlib.sha256(encoded.data).hexdigest()
-        record.output = OutputRecord(
-            path=path_text(job.target), sha256=digest, width=width, height=height, format=job.format
-        )
-        record.notes = [*record.notes, *encoded.notes]
-
     def _can_copy(self, job: Job, image: Image) -> bool:
         """The file itself is the output: nothing was asked that would change it."""
-        return self.options.size is None and self.options.quality is None and image.format == job.format
+        options = self.options
+        asked = options.size, options.height, options.quality
+        return asked == (None, None, None) and image.format == job.format
 
     def _record(self, job: Job, image: Image) -> Record:
-        source = SourceRecord(
-            path=path_text(job.source.path),
-            sha256=image.sha256,
-            bytes=image.file_size,
-            width=image.pixels.shape[1],
-            height=image.pixels.shape[0],
-            format=image.format,
-            mode=image.source_mode,
-            exif_orientation=image.exif_orientation,
-        )
         return Record(
-            source=source,
+            source=source_record(job.source.path, image),
             status="failed",
             model=self.model,
             options_sha256=self.options_sha256,
@@ -203,19 +165,14 @@ def _batches(decoded: Iterator[Decoded], most: int) -> Iterator[list[Decoded]]:
         yield batch
 
 
+def _output(job: Job, decision: Decision, encoded: Encoded) -> OutputRecord:
+    height, width = decision.size
+    digest = hashlib.sha256(encoded.data).hexdigest()
+    return OutputRecord(path=path_text(job.target), sha256=digest, width=width, height=height, format=job.format)
+
+
 def _failed(record: Record, error: Exception) -> Record:
     message = str(error) if isinstance(error, StnError) else f"unexpected {type(error).__name__}: {error}"
     record.status = "failed"
     record.error = ErrorRecord(type=type(error).__name__, message=message)
     return record
-
-
-def _fill_values(fill: Fill, pixels: np.ndarray) -> Fill:
-    """The colour in the channels and the range of the pixels; alpha, where there is one, is opaque."""
-    if fill == "border":
-        return fill
-    red, green, blue = fill
-    colours = (red, green, blue) if pixels.shape[2] > 2 else (0.299 * red + 0.587 * green + 0.114 * blue,)
-    alpha = (255.0,) if pixels.shape[2] in (2, 4) else ()
-    scale = np.iinfo(pixels.dtype).max / 255.0
-    return tuple(value * scale for value in (*colours, *alpha))

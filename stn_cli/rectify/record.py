@@ -1,13 +1,29 @@
 """One JSON line for every input: what was found, what was done, where it went (schema `stn.theta/1`)."""
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from jaxtyping import Float
 
-from stn_cli.geometry import Cascade, Linear, Quality, ThinPlateSpline, Transform, outline, pixel_matrix, pixel_points
+from stn_cli.geometry import (
+    BorderLayout,
+    Cascade,
+    Layout,
+    Linear,
+    Quality,
+    ThinPlateSpline,
+    Transform,
+    outline,
+    pixel_matrix,
+    pixel_points,
+)
 from stn_cli.geometry.layouts import layout_name
+from stn_cli.images import Image
+from stn_cli.rectify.crop import Decision
+from stn_cli.rectify.engine import Location
 
 SCHEMA = "stn.theta/1"
 Status = Literal["done", "unchanged", "skipped", "failed"]
@@ -74,6 +90,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
         pixel_matrix: corner-based, output → source pixels, (x, y, 1) columns; of transforms that have one.
         control_points: of a spline, in source pixels.
         outline: the border of the crop in source pixels, clockwise from its top left corner.
+        fiducials: where the predicted frame lies in source pixels, also where the image passed through, and without
+            the crop's margin: a spline's control points, else the corners; upper row first, left to right.
         reason: why an image passed through unchanged, or was skipped.
     """
 
@@ -86,6 +104,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     pixel_matrix: list[list[float]] | None = None
     control_points: list[Point] | None = None
     outline: list[Point] | None = None
+    fiducials: list[Point] | None = None
     confidence: float | None = None
     quality: QualityRecord | None = None
     label: LabelRecord | None = None
@@ -105,16 +124,50 @@ def path_text(path: os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def source_record(path: Path, image: Image) -> SourceRecord:
+    """The input, read."""
+    return SourceRecord(
+        path=path_text(path),
+        sha256=image.sha256,
+        bytes=image.file_size,
+        width=image.pixels.shape[1],
+        height=image.pixels.shape[0],
+        format=image.format,
+        mode=image.source_mode,
+        exif_orientation=image.exif_orientation,
+    )
+
+
+def complete(record: Record, location: Location, decision: Decision) -> None:
+    """Fills in what was found in the image and what was decided."""
+    source_size = (record.source.height or 0, record.source.width or 0)
+    for name, value in describe(decision.transform, source_size, decision.size).items():
+        setattr(record, name, value)
+    record.fiducials = points_record(pixel_points(fiducials(location.transform)[1], source_size))
+    record.status = "done" if decision.unchanged is None else "unchanged"
+    record.reason = decision.unchanged
+    record.confidence = location.confidence
+    record.quality = quality_record(decision.quality)
+    if location.label is not None and location.label_confidence is not None:
+        record.label = LabelRecord(value=location.label, confidence=location.label_confidence)
+
+
+def fiducials(frame: Transform) -> tuple[Float[np.ndarray, "k 2"], Float[np.ndarray, "k 2"]]:
+    """Points of the frame and where they lie in the image, both normalised: control points, else the corners."""
+    layout: Layout = frame.layout if isinstance(frame, ThinPlateSpline) else BorderLayout(2)
+    return layout.points, frame(layout.points)
+
+
 def describe(transform: Transform, source_size: tuple[int, int], output_size: tuple[int, int]) -> dict[str, Any]:
     """The fields of a record that follow from the transform."""
     fields: dict[str, Any] = {"transform": transform_record(transform)}
     if isinstance(transform, Linear):
         fields["pixel_matrix"] = pixel_matrix(transform, source_size, output_size).tolist()
     if isinstance(transform, ThinPlateSpline):
-        fields["control_points"] = _points(pixel_points(transform.control_points, source_size))
+        fields["control_points"] = points_record(pixel_points(transform.control_points, source_size))
     straight = isinstance(transform, Linear)
     border = transform(outline(2 if straight else _OUTLINE_POINTS))
-    fields["outline"] = _points(pixel_points(border, source_size))
+    fields["outline"] = points_record(pixel_points(border, source_size))
     return fields
 
 
@@ -135,5 +188,5 @@ def quality_record(quality: Quality) -> QualityRecord:
     )
 
 
-def _points(points: np.ndarray) -> list[Point]:
+def points_record(points: np.ndarray) -> list[Point]:
     return [(round(float(x), 4), round(float(y), 4)) for x, y in points]

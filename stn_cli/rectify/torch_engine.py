@@ -13,7 +13,7 @@ from stn_cli.checkpoints.header import graph_names
 from stn_cli.checkpoints.weights import inference_model, load_model
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels
-from stn_cli.rectify.engine import Engine, Size, Small
+from stn_cli.rectify.engine import Engine, Size, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Fill, Resample, fill_values, weighted_fill
 
@@ -38,11 +38,12 @@ class TorchEngine(Engine):
             net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def take(self, small: Small) -> Float[Tensor, "1 c h w"]:
+        small = luminance(small) if self.model.channels == 1 else small
         return torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None]
 
     @torch.inference_mode()
-    def view(self, taken: Float[Tensor, "1 c h w"], transform: Transform, size: Size) -> Float[Tensor, "3 h w"]:
-        return sample(taken, self._moved(transform), size)[0].float().expand(3, -1, -1)
+    def view(self, taken: Float[Tensor, "1 c h w"], transform: Transform, size: Size) -> Float[Tensor, "c h w"]:
+        return sample(taken, self._moved(transform), size)[0].float().expand(self.model.channels, -1, -1)
 
     @torch.inference_mode()
     def infer(self, graph: str, views: Sequence[Tensor]) -> list[np.ndarray]:

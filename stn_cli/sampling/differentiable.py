@@ -42,7 +42,8 @@ def sample(
         source, extent = _shrunk(image.to(dtype) - background, plan.level, fill)
         fine = tuple(n * k for n, k in zip(size, plan.readings, strict=True))
         points = transform(like(grid(fine), transform.theta)).to(dtype)
-        points = (points + 1.0) * like(extent, points) - 1.0
+        if plan.level:
+            points = (points + 1.0) * like(extent, points) - 1.0
         points = points.expand(image.shape[0], *points.shape[-2:]).reshape(image.shape[0], *fine, len(size))
         crop = F.grid_sample(
             source,

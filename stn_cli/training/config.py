@@ -7,6 +7,7 @@ import msgspec
 
 from stn_cli.errors import UsageError
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
+from stn_cli.training.text.config import TextConfig
 
 Range = tuple[float, float]
 
@@ -60,10 +61,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         name: of the model.
         description: one line for its card and `stn models list`.
         objectives: `straighten` learns from the known distortion, `classify` from the labels alone; both add up.
+        text: words that are rendered for training, from folders of fonts; instead of images and scenes.
         foreground: `ink` treats images as bright strokes on black, put on backgrounds of any colour; `opaque`
             treats them as pictures.
         scenes: what is done to the upright images; with none, images are taken as they are.
         stages: localization nets in series; output classes come from the data.
+        right: a pose counts as right when its border errs by less than this share of its height, on average; the
+            confidence predicts that.
+        upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
         canvas: side in pixels of the square image that the model sees in training.
         classifier_size, classifier_widths, classifier_hidden: of the classifier behind the transformer.
         classify_weight: weight of the classification loss against the geometric one.
@@ -72,19 +77,26 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         warmup, weight_decay, clip, ema: steps of linear warm-up; AdamW's decay; gradient norm; averaging of weights.
         validate_every, validation_samples, validation_share: of the images, held out by position.
         resample: how training reads its canvases. `bilinear` is faster, and right where they are smooth enough.
+        precision: of the networks in training; geometry and sampling are always float32.
         start: name or folder of a checkpoint whose weights, where they fit, the run starts from.
-        min_confidence: what the model says of itself: below it `rectify` passes an image through unchanged.
+        frozen: so many of the first stages keep the weights that they start with, and later ones learn from starts
+            near the truth instead of from what those find. For rendered words.
+        min_confidence, crop_margin, straight_within: what the model says of itself, as its header has them: which
+            images `rectify` passes through unchanged, and how far crops reach beyond the predicted frame.
         seed: of samples, initial weights and dropout.
     """
 
     name: str = "rectifier"
     description: str = ""
     objectives: tuple[Literal["straighten", "classify"], ...] = ("straighten",)
+    text: TextConfig | None = None
     foreground: Literal["ink", "opaque"] = "opaque"
     scenes: tuple[Scene, ...] = (Scene(),)
     stages: tuple[LocalizerConfig, ...] = (
         LocalizerConfig(transform=TransformConfig("similarity"), input_size=(48, 48), angle_bins=36),
     )
+    right: float = 0.1
+    upright_odds: float = 0.0
     canvas: int = 60
     classifier_size: tuple[int, int] = (28, 28)
     classifier_widths: tuple[int, ...] = (16, 32, 64)
@@ -102,8 +114,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validation_samples: int = 2000
     validation_share: float = 0.1
     resample: Literal["auto", "bilinear"] = "auto"
+    precision: Literal["float32", "bf16"] = "float32"
     start: str | None = None
+    frozen: int = 0
     min_confidence: float = 0.0
+    crop_margin: tuple[float, float] = (0.0, 0.0)
+    straight_within: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -119,6 +135,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("canvas is at least 8, seed and warmup are not negative")
         if not (0 < self.validation_share < 1 and 0 <= self.ema < 1 and 0 <= self.min_confidence <= 1):
             raise UsageError("0 < validation_share < 1, 0 ≤ ema < 1 and 0 ≤ min_confidence ≤ 1 are needed")
+        if self.text is not None and self.objectives != ("straighten",):
+            raise UsageError("rendered words have no classes: their objective is straighten")
+        if not 0 <= self.frozen < len(self.stages) or (self.frozen and self.text is None):
+            raise UsageError("frozen is less than the number of stages, and 0 but for rendered words")
+        if self.right <= 0 or min(*self.crop_margin, self.straight_within) < 0:
+            raise UsageError("right is positive, crop_margin and straight_within are not negative")
         if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.localizer_scale < 0:
             raise UsageError("learning_rate and clip are positive, weight_decay and localizer_scale are not negative")
 

@@ -31,12 +31,14 @@ def export(trainer: Trainer, path: Path) -> Checkpoint:
             "samples": trainer.step * config.batch_size,
             "seed": config.seed,
             "objectives": list(config.objectives),
-            "images": len(trainer.samples.uprights.images),
+            **trainer.data.described,
             "config": msgspec.to_builtins(config),
         },
         metrics=msgspec.convert(trainer.best_validation, Metrics),
         min_confidence=config.min_confidence,
+        crop_margin=config.crop_margin,
+        straight_within=config.straight_within,
     )
-    canvases = [trainer.held_out[index].canvas.numpy() for index in range(_GOLDEN_IMAGES)]
+    canvases = [trainer.data.held_out[index].canvas.numpy() for index in range(_GOLDEN_IMAGES)]
     write_golden(checkpoint, np.ascontiguousarray(np.stack(canvases).transpose(0, 2, 3, 1)))
     return checkpoint

@@ -21,14 +21,14 @@ from stn_cli.images import write_atomically
 from stn_cli.networks.config import ClassifierConfig, ModelConfig
 from stn_cli.networks.model import Rectifier
 from stn_cli.training.config import TrainConfig
+from stn_cli.training.data import TrainingData
 from stn_cli.training.objectives import Losses, losses
-from stn_cli.training.samples import Batch, Samples, batches
-from stn_cli.training.sources import Uprights
+from stn_cli.training.samples import Batch, batches
+from stn_cli.training.starts import disturbed
 from stn_cli.training.validation import Validation, validate
 
 STATE, CONFIG, LOG = "state.pt", "config.json", "log.jsonl"
 _LOG_EVERY = 50
-_VALIDATION_SEED_OFFSET = 1_000_003
 
 Progress = Callable[[int, dict[str, float]], None]
 
@@ -52,7 +52,7 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
             widths=config.classifier_widths,
             hidden=config.classifier_hidden,
         )
-    return ModelConfig(stages=config.stages, classifier=classifier)
+    return ModelConfig(stages=config.stages, classifier=classifier, upright_odds=config.upright_odds)
 
 
 class Trainer:
@@ -62,14 +62,15 @@ class Trainer:
     samples and dropout depend on (seed, step) alone.
     """
 
-    def __init__(self, config: TrainConfig, uprights: Uprights, run: Path, *, workers: int = 1) -> None:
-        self.config, self.run, self.workers = config, run, workers
+    def __init__(self, config: TrainConfig, data: TrainingData, run: Path, *, workers: int = 1) -> None:
+        self.config, self.data, self.run, self.workers = config, data, run, workers
         torch.manual_seed(config.seed)
-        self.model_config = model_config(config, uprights.classes)
+        self.model_config = model_config(config, data.classes)
         self.model = Rectifier(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.transformer.resample = config.resample
         if config.start is not None:
             _start_from(self.model, load_model(open_checkpoint(config.start)))
+        self.model.transformer.stages[: config.frozen].requires_grad_(False)
         self.average = AveragedModel(
             self.model,
             multi_avg_fn=get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
@@ -79,11 +80,6 @@ class Trainer:
         self.step, self.best_score = 0, -math.inf
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_validation: dict[str, Any] = {}
-        training, held_out = uprights.split(config.validation_share)
-        self.samples = Samples(training, config, seed=config.seed, length=config.steps * config.batch_size)
-        self.held_out = Samples(
-            held_out, config, seed=config.seed + _VALIDATION_SEED_OFFSET, length=config.validation_samples
-        )
 
     def train(self, progress: Progress) -> None:
         """Trains to the last step, validating and saving on the way; `progress` hears of every step."""
@@ -156,7 +152,7 @@ class Trainer:
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
 
     def _batches(self) -> Iterator[Batch]:
-        return batches(self.samples, first=self.step, workers=self.workers)
+        return batches(self.data.training, self.config.batch_size, first=self.step, workers=self.workers)
 
     def _one_step(self, batch: Batch) -> Losses:
         self.model.train()
@@ -164,8 +160,22 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate() * group["scale"]
         images = (batch.canvas.float() / 255).contiguous(memory_format=torch.channels_last)
-        output = self.model(images, detach="straighten" in self.config.objectives)
-        parts = losses(output, batch.truth, batch.label, self.model_config, self.config.classify_weight)
+        config, bent = self.config, batch.truth.shape[1] > 4
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            output = self.model(
+                images,
+                detach="straighten" in config.objectives,
+                start=disturbed(batch.truth, near=config.frozen > 0) if bent else None,
+                skip=config.frozen,
+            )
+        parts = losses(
+            output,
+            batch.truth,
+            batch.label,
+            self.model_config,
+            right=config.right,
+            classify_weight=config.classify_weight,
+        )
         if not bool(torch.isfinite(parts.total)):
             raise Diverged(f"the loss became {parts.total.item()} at step {self.step}")
         self.optimizer.zero_grad()
@@ -185,7 +195,8 @@ class Trainer:
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     def _validate(self) -> Validation:
-        result = validate(cast("Rectifier", self.average.module), self.held_out, workers=self.workers)
+        model = cast("Rectifier", self.average.module)
+        result = validate(model, self.data.held_out, self.config, workers=self.workers)
         if result.score > self.best_score:
             self.best_score, self.best_validation = result.score, asdict(result)
             self.best_weights = {name: value.clone() for name, value in self.average.module.state_dict().items()}

@@ -5,87 +5,171 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from stn_cli.geometry import Transform, outline
-from stn_cli.networks.config import ModelConfig
+from stn_cli.geometry import BorderLayout, Transform
+from stn_cli.networks.config import LocalizerConfig, ModelConfig
 from stn_cli.networks.localization import Pose
 from stn_cli.networks.model import Rectified
 
-RIGHT = 0.1
-"""A pose counts as right when the corners of its frame err by less than this share of the frame's side, on average."""
 _SMOOTH = 0.05
-"""Where the corner loss turns from quadratic to linear, in half sides of the frame."""
+"""Where the point loss turns from quadratic to linear, in half heights of the frame."""
+
+Points = Float[Tensor, "b 2n 2"]
+"""Border points of a frame, `border 2xN`: the upper row from left to right, then the lower."""
 
 
 class Losses(NamedTuple):
     """The parts of the loss, each a mean over the batch, weighted as they add up."""
 
-    corners: Tensor
+    points: Tensor
     angle: Tensor
     confidence: Tensor
     classes: Tensor
 
     @property
     def total(self) -> Tensor:
-        return self.corners + self.angle + self.confidence + self.classes
+        return self.points + self.angle + self.confidence + self.classes
 
 
 def losses(
     output: Rectified,
-    truth: Float64[Tensor, "b 3 3"],
+    truth: Float64[Tensor, "b 2n 2"],
     label: Int64[Tensor, " b"],
     config: ModelConfig,
+    *,
+    right: float,
     classify_weight: float,
 ) -> Losses:
     """The losses of a batch; samples without truth or without label do not count in the respective part."""
-    zero = output.crop.new_zeros(())
+    zero = output.logits.new_zeros(())
     known = torch.isfinite(truth).all(dim=(1, 2))
-    corners = angle = confidence = classes = zero
+    points = angle = confidence = classes = zero
     if bool(known.any()):
-        errors = [corner_errors(transform, truth, known) for transform in output.located.transforms]
-        corners = torch.stack([_robust(error) for error in errors]).sum()
-        angle = _angle_loss(output.located.poses[0], truth, known)
-        right = (errors[-1].detach().mean(dim=1) / 2 < RIGHT).float()
-        logit = output.located.poses[-1].confidence[known]
-        confidence = 0.1 * F.binary_cross_entropy_with_logits(logit, right)
+        located, true = output.located, truth[known].float()
+        steps = list(
+            zip(config.stages[-len(located.poses) :], located.transforms, located.poses, located.starts, strict=True)
+        )
+        points = torch.stack([_point_loss(stage, found, known, true) for stage, found, *_ in steps]).sum()
+        angle = torch.stack([_angle_loss(stage, pose, start, known, true) for stage, _, pose, start in steps]).sum()
+        error = _either_way(config.stages[-1], located.transform, known, true).detach() / 2
+        logit = located.poses[-1].confidence[known]
+        confidence = 0.1 * F.binary_cross_entropy_with_logits(logit, (error < right).float())
     labelled = label >= 0
     if config.classifier is not None and bool(labelled.any()):
         classes = classify_weight * F.cross_entropy(output.logits[labelled].float(), label[labelled])
-    return Losses(corners, angle, confidence, classes)
+    return Losses(points, angle, confidence, classes)
 
 
-def corner_errors(
-    transform: Transform, truth: Float64[Tensor, "b 3 3"], known: Bool[Tensor, " b"]
-) -> Float[Tensor, "known 4"]:
-    """Distances of the predicted frame's corners from the true ones, measured in half sides of the true frame."""
-    points = torch.from_numpy(outline()).to(transform.theta.dtype)
-    predicted = transform(points)[known]
-    back = torch.linalg.inv(truth[known]).to(predicted.dtype)
-    homogeneous = predicted @ back[:, :2, :2].mT + back[:, None, :2, 2]
-    weight = predicted @ back[:, 2:, :2].mT + back[:, None, 2:, 2]
-    distances: Tensor = torch.linalg.vector_norm(homogeneous / weight - points, dim=-1)
-    return distances
+def point_errors(transform: Transform, truth: Float[Tensor, "b 2n 2"]) -> Float[Tensor, "b 2n"]:
+    """Distances of the predicted frame's border points from the true ones, in half heights of the true frame."""
+    true = truth.to(transform.theta.dtype)
+    errors: Tensor = _distances(border(transform, true), true) / _half_height(true)[:, None]
+    return errors
 
 
-def _robust(distance: Float[Tensor, "b 4"]) -> Tensor:
-    """Smooth L1 with a ceiling on what a single hopeless sample can pull: linear, then logarithmic."""
-    smooth = torch.where(distance < _SMOOTH, 0.5 * distance**2 / _SMOOTH, distance - 0.5 * _SMOOTH)
-    return torch.where(distance < 1.0, smooth, 1.0 - 0.5 * _SMOOTH + torch.log(distance.clamp(min=1.0))).mean()
+def direction(points: Points) -> Float[Tensor, "b 2"]:
+    """From the left to the right of a frame: at a right angle to the mean way down, which bends do not turn."""
+    upper, lower = _rows(points)
+    if points.shape[1] == 4:
+        return (points[:, 1] - points[:, 0]) + (points[:, 3] - points[:, 2])
+    down = (lower - upper).mean(dim=1)
+    return torch.stack((down[:, 1], -down[:, 0]), dim=1)
 
 
-def _angle_loss(pose: Pose, truth: Float64[Tensor, "b 3 3"], known: Bool[Tensor, " b"]) -> Tensor:
-    """Cross-entropy of the angle votes; the true angle is shared by the two bins beside it."""
-    votes = pose.angle_votes[known]
-    bins = votes.shape[1]
-    if bins == 0:
+def box_around(points: Points) -> Float[Tensor, "b 4 2"]:
+    """The corners of the smallest rectangle around a bent frame that is turned as the frame is."""
+    along = F.normalize(direction(points), dim=1)
+    across = torch.stack((-along[:, 1], along[:, 0]), dim=1)
+    x, y = (torch.einsum("bnd,bd->bn", points, axis) for axis in (along, across))
+    (left, right), (top, bottom) = ((axis.amin(dim=1), axis.amax(dim=1)) for axis in (x, y))
+    corners = ((left, top), (right, top), (left, bottom), (right, bottom))
+    return torch.stack([u[:, None] * along + v[:, None] * across for u, v in corners], dim=1)
+
+
+def _target(stage: LocalizerConfig, true: Points) -> Points:
+    """What a stage is asked for: where its transforms cannot bend, the box around what is bent."""
+    return true if stage.transform.kind == "tps" or true.shape[1] == 4 else box_around(true)
+
+
+def _point_loss(stage: LocalizerConfig, found: Transform, known: Tensor, true: Points) -> Tensor:
+    """Where votes decide which way is up, the points are right either way: the votes have a loss of their own."""
+    target = _target(stage, true)
+    predicted = border(found, target)[known].float()
+    unit = _half_height(target) if target.shape[1] == true.shape[1] else _half_side(target)
+    return _robust(_nearer(stage, predicted, target) / unit[:, None])
+
+
+def _nearer(stage: LocalizerConfig, predicted: Points, target: Points) -> Float[Tensor, "b k"]:
+    """Distances from the target, or from the target turned over where that is nearer and up is voted on."""
+    distances = _distances(predicted, target)
+    if not stage.angle_bins:
+        return distances
+    over = _distances(predicted, target.flip(1))
+    return torch.where((over.mean(dim=1) < distances.mean(dim=1))[:, None], over, distances)
+
+
+def _either_way(stage: LocalizerConfig, found: Transform, known: Tensor, true: Points) -> Float[Tensor, " b"]:
+    """Mean errors in half heights; of a spline whichever way is up, since its confidence does not speak of that."""
+    predicted = border(found, true)[known].float()
+    distances = _nearer(stage, predicted, true) if stage.votes_on_up else _distances(predicted, true)
+    return distances.mean(dim=1) / _half_height(true)
+
+
+def _angle_loss(stage: LocalizerConfig, pose: Pose, start: Transform, known: Tensor, true: Points) -> Tensor:
+    if not stage.angle_bins:
         return pose.theta.new_zeros(())
-    turned = truth[known][:, :2, 0]
-    position = torch.atan2(turned[:, 1], turned[:, 0]) * (bins / (2 * math.pi)) % bins
+    if stage.transform.kind != "tps":
+        return _circle_loss(pose.angle_votes[known], direction(_target(stage, true)))
+    begun = border(start, true)
+    begun = begun.expand(len(known), -1, -1)[known].float()
+    turned_over = (direction(begun) * direction(true)).sum(dim=1) < 0
+    return 0.2 * F.cross_entropy(pose.angle_votes[known].float(), turned_over.long())
+
+
+def _circle_loss(votes: Float[Tensor, "b bins"], along: Float[Tensor, "b 2"]) -> Tensor:
+    """Cross-entropy of the angle votes; the true angle is shared by the two bins beside it."""
+    bins = votes.shape[1]
+    position = torch.atan2(along[:, 1], along[:, 0]) * (bins / (2 * math.pi)) % bins
     lower = position.floor()
     share = (position - lower).to(votes.dtype)
     log_votes = F.log_softmax(votes, dim=1)
     below = log_votes.gather(1, (lower.long() % bins)[:, None])[:, 0]
     above = log_votes.gather(1, ((lower.long() + 1) % bins)[:, None])[:, 0]
     return -0.1 * ((1 - share) * below + share * above).mean()
+
+
+def _robust(distance: Float[Tensor, "b k"]) -> Tensor:
+    """Smooth L1 with a ceiling on what a single hopeless sample can pull: linear, then logarithmic."""
+    smooth = torch.where(distance < _SMOOTH, 0.5 * distance**2 / _SMOOTH, distance - 0.5 * _SMOOTH)
+    return torch.where(distance < 1.0, smooth, 1.0 - 0.5 * _SMOOTH + torch.log(distance.clamp(min=1.0))).mean()
+
+
+def border(transform: Transform, like: Points) -> Points:
+    """The transform's border points, as many as `like` has."""
+    points: Tensor = transform(torch.from_numpy(BorderLayout(like.shape[1] // 2).points).to(transform.theta.dtype))
+    return points
+
+
+def _rows(points: Points) -> tuple[Tensor, Tensor]:
+    upper, lower = points.chunk(2, dim=1)
+    return upper, lower
+
+
+def _half_height(points: Points) -> Float[Tensor, " b"]:
+    upper, lower = _rows(points)
+    half: Tensor = 0.5 * _distances(upper, lower).mean(dim=1)
+    return half
+
+
+def _half_side(corners: Float[Tensor, "b 4 2"]) -> Float[Tensor, " b"]:
+    """Of the square of a box's area."""
+    area = _distances(corners[:, 0], corners[:, 1]) * _distances(corners[:, 0], corners[:, 2])
+    half: Tensor = 0.5 * area.sqrt()
+    return half
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    distances: Tensor = torch.linalg.vector_norm(a - b, dim=-1)
+    return distances

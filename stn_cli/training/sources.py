@@ -35,6 +35,11 @@ class Uprights:
     unreadable: tuple[tuple[Path, str], ...] = ()
 
     @property
+    def summary(self) -> str:
+        """What the data is, for a person."""
+        return f"{len(self.images)} images, {len(self.classes)} classes"
+
+    @property
     def foreground(self) -> Literal["ink", "opaque"]:
         """`ink` where all images are grey and mostly black around the border, as MNIST is; else `opaque`."""
         if any(image.shape[2] != 1 for image in self.images):

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stn_cli.geometry import Transform
 from stn_cli.networks.model import Rectifier
-from stn_cli.training.objectives import RIGHT, corner_errors
+from stn_cli.training.config import TrainConfig
+from stn_cli.training.objectives import border, direction, point_errors
 from stn_cli.training.samples import Samples, batches
 
 
@@ -26,17 +28,14 @@ class Validation:
 
 
 @torch.inference_mode()
-def validate(model: Rectifier, samples: Samples, *, workers: int = 1) -> Validation:
+def validate(model: Rectifier, samples: Samples, config: TrainConfig, *, workers: int = 1) -> Validation:
     """Measures the model on all samples."""
     model.eval()
     columns: list[dict[str, np.ndarray]] = []
-    for batch in batches(samples, workers=workers):
+    for batch in batches(samples, config.batch_size, workers=workers):
         output = model(batch.canvas.float() / 255)
-        known = torch.isfinite(batch.truth).all(dim=(1, 2))
-        error = torch.full((len(batch.label),), float("nan"))
         transform = output.located.transform
-        if bool(known.any()):
-            error[known] = corner_errors(transform, batch.truth, known).float().mean(dim=1) / 2
+        error = point_errors(transform, batch.truth).float().mean(dim=1) / 2
         correct = torch.full_like(error, float("nan"))
         labelled = batch.label >= 0
         if output.logits.shape[1]:
@@ -44,41 +43,43 @@ def validate(model: Rectifier, samples: Samples, *, workers: int = 1) -> Validat
         columns.append(
             {
                 "error": error.numpy(),
-                "rotation": _rotation_error(transform.jacobian(torch.zeros(1, 2))[:, 0], batch.truth),
-                "confidence": torch.sigmoid(output.located.poses[-1].confidence).numpy(),
+                "rotation": _rotation_error(transform, batch.truth),
+                "confidence": output.located.confidence.numpy(),
                 "correct": correct.numpy(),
                 "scene": batch.scene.numpy(),
             }
         )
     table = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
     scenes = {
-        scene.name: _measures({name: values[table["scene"] == number] for name, values in table.items()})
-        for number, scene in enumerate(samples.config.scenes)
+        scene.name: _measures({name: values[table["scene"] == number] for name, values in table.items()}, config.right)
+        for number, scene in enumerate(samples.scenes)
         if bool(np.any(table["scene"] == number))
     }
-    return Validation(_measures(table), scenes)
+    return Validation(_measures(table, config.right), scenes)
 
 
-def _rotation_error(jacobian: Tensor, truth: Tensor) -> np.ndarray:
-    """|predicted − true| angle of the frame's x axis in degrees."""
-    found = torch.atan2(jacobian[:, 1, 0], jacobian[:, 0, 0]).double()
-    difference = found - torch.atan2(truth[:, 1, 0], truth[:, 0, 0])
-    degrees: np.ndarray = torch.rad2deg(torch.atan2(difference.sin(), difference.cos())).abs().numpy()
+def _rotation_error(transform: Transform, truth: Tensor) -> np.ndarray:
+    """|predicted − true| angle of the frame's direction in degrees."""
+    found, true = direction(border(transform, truth).double()), direction(truth)
+    cross = found[:, 0] * true[:, 1] - found[:, 1] * true[:, 0]
+    degrees: np.ndarray = torch.rad2deg(torch.atan2(cross, (found * true).sum(dim=1))).abs().numpy()
     return degrees
 
 
-def _measures(table: dict[str, np.ndarray]) -> dict[str, float]:
+def _measures(table: dict[str, np.ndarray], most: float) -> dict[str, float]:
     measures = {"samples": float(len(table["error"]))}
     known = np.isfinite(table["error"])
     if known.any():
         error, rotation = table["error"][known], table["rotation"][known]
-        right = error < RIGHT
+        right = error < most
         measures |= {
             "right": float(right.mean()),
-            "corner_error_median": float(np.median(error)),
-            "corner_error_p95": float(np.quantile(error, 0.95)),
+            "error_median": float(np.median(error)),
+            "error_p95": float(np.quantile(error, 0.95)),
             "rotation_median": float(np.median(rotation)),
             "rotation_p95": float(np.quantile(rotation, 0.95)),
+            "rotation_within_15": float((rotation <= 15).mean()),
+            "turned_over": float((rotation > 90).mean()),
             "confidence_brier": float(np.mean((table["confidence"][known] - right) ** 2)),
         }
     labelled = np.isfinite(table["correct"])

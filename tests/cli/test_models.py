@@ -24,17 +24,19 @@ def checkpoint(tmp_path) -> Path:
     return Path(shutil.copytree(DIGITS, tmp_path / "model"))
 
 
-def test_list_names_the_bundled_model_and_its_size():
+def test_list_names_the_bundled_models_and_their_sizes():
     run = stn("models", "list", "--json")
-    (entry,) = [json.loads(line) for line in run.stdout.splitlines()]
-    assert entry["name"] == "digits"
-    assert entry["bytes"] <= 2_000_000
+    sizes = {entry["name"]: entry["bytes"] for entry in map(json.loads, run.stdout.splitlines())}
+    assert set(sizes) == {"digits", "text"}
+    assert sizes["digits"] <= 2_000_000
+    assert sizes["text"] <= 8_000_000
 
 
-def test_verify_replays_the_golden_outputs():
-    run = stn("models", "verify", "digits")
+@pytest.mark.parametrize("name", ["digits", "text"])
+def test_verify_replays_the_golden_outputs(name):
+    run = stn("models", "verify", name)
     assert run.returncode == 0, run.stderr
-    assert run.stdout == "digits: ok\n"
+    assert run.stdout == f"{name}: ok\n"
 
 
 def damage_weights(folder):
@@ -138,6 +140,18 @@ def metrics_that_are_none(folder):
     rewrite(folder, header=lambda header: header["metrics"]["overall"].update(right="very"))
 
 
+def boundless_margin(folder):
+    rewrite(folder, header=lambda header: header.update(crop_margin=[0.3, 2.5]))
+
+
+def negative_margin(folder):
+    rewrite(folder, header=lambda header: header.update(crop_margin=[-0.3, 0.1]))
+
+
+def nothing_is_crooked(folder):
+    rewrite(folder, header=lambda header: header.update(straight_within=1.5))
+
+
 def impossible_architecture(folder):
     rewrite(folder, header=lambda header: header["model"]["stages"][0].update(widths=[]))
 
@@ -160,6 +174,9 @@ def test_a_rewritten_checkpoint_is_as_good_as_its_content(checkpoint):
         volume_transform,
         fewer_classes,
         metrics_that_are_none,
+        boundless_margin,
+        negative_margin,
+        nothing_is_crooked,
     ],
 )
 def test_a_strangers_checkpoint_is_checked_before_it_runs(checkpoint, tmp_path, damage):
@@ -183,6 +200,25 @@ def test_a_damaged_checkpoint_is_refused(checkpoint, damage):
     assert run.returncode == 5, run.stdout + run.stderr
     assert run.stderr.startswith(("error:", "  "))
     assert "Traceback" not in run.stderr
+
+
+def test_margin_and_straightness_of_the_header_hold(checkpoint, tmp_path):
+    def outline(*options):
+        out = tmp_path / f"out{len(options)}{len(list(tmp_path.iterdir()))}"
+        assert stn("rectify", SAMPLES / "rotated-3.png", "-m", checkpoint, "-o", out, *options).returncode == 0
+        return json.loads((out / "theta.jsonl").read_text())
+
+    bare = outline()
+    rewrite(checkpoint, header=lambda header: header.update(crop_margin=[0.25, 0.5]))
+    wide = outline()
+    corners, wider = np.array(bare["outline"]), np.array(wide["outline"])
+    along, down = corners[1] - corners[0], corners[3] - corners[0]
+    np.testing.assert_allclose(wider[0], corners[0] - along / 4 - down / 2, atol=1e-3)
+    np.testing.assert_allclose(wider[2], corners[2] + along / 4 + down / 2, atol=1e-3)
+    assert wide["output"]["height"] == pytest.approx(2 * bare["output"]["height"], abs=1)
+    rewrite(checkpoint, header=lambda header: header.update(straight_within=1.0))
+    assert "strays from an upright box" in outline()["reason"]
+    assert outline("--always")["status"] == "done"
 
 
 def test_a_checkpoint_in_a_folder_rectifies(checkpoint, tmp_path):

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from stn_cli.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = ROOT / "sample_images"
+SAMPLES = ROOT / "sample_images" / "digits"
 TRUTH = json.loads((SAMPLES / "truth.json").read_text())
 
 
@@ -26,6 +26,10 @@ def stn(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "stn_cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=120)
+
+
+def rectify(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return stn("rectify", "-m", "digits", *arguments, cwd=cwd)
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -36,7 +40,7 @@ def records(folder: Path) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def rectified(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    run = stn("rectify", SAMPLES, "-o", out)
+    run = rectify(SAMPLES, "-o", out)
     assert run.returncode == 0, run.stderr
     return out
 
@@ -70,33 +74,33 @@ def test_the_label_of_most_samples_is_read(rectified):
 def test_an_image_without_a_digit_passes_through_unless_all_is_to_be_rectified(tmp_path):
     grey = np.full((40, 56), 128, np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    assert stn("rectify", "grey.png", "-o", "default", cwd=tmp_path).returncode == 0
+    assert rectify("grey.png", "-o", "default", cwd=tmp_path).returncode == 0
     record = records(tmp_path / "default")["grey.png"]
     assert record["status"] == "unchanged"
     assert record["reason"].startswith("confidence 0.")
     with Image.open(tmp_path / "default" / "grey.png") as crop:
         np.testing.assert_array_equal(np.asarray(crop), grey)
-    assert stn("rectify", "grey.png", "-o", "all", "--min-confidence", "0", cwd=tmp_path).returncode == 0
+    assert rectify("grey.png", "-o", "all", "--min-confidence", "0", cwd=tmp_path).returncode == 0
     assert records(tmp_path / "all")["grey.png"]["status"] == "done"
 
 
 def test_a_single_image_lands_beside_the_input(tmp_path):
     image = tmp_path / "img.png"
     image.write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    run = stn("rectify", "img.png", cwd=tmp_path)
+    run = rectify("img.png", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["img.png", "img.rectified.json", "img.rectified.png"]
 
 
 def test_json_goes_to_stdout_and_nothing_else(tmp_path):
-    run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "out", "--json", "-q")
+    run = rectify(SAMPLES / "rotated-1.png", "-o", tmp_path / "out", "--json", "-q")
     assert json.loads(run.stdout)["status"] == "done"
     assert run.stderr == ""
 
 
 def test_records_go_to_stdout_also_while_a_terminal_shows_progress(tmp_path):
     terminal, screen = pty.openpty()
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(SAMPLES), "-o", str(tmp_path), "--json"]
+    command = [sys.executable, "-m", "stn_cli", "rectify", "-m", "digits", str(SAMPLES), "-o", str(tmp_path), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
     with (tmp_path / "stdout").open("wb") as stdout:
         run = subprocess.Popen(command, stdout=stdout, stderr=screen, env=environment)
@@ -119,7 +123,7 @@ def test_the_work_goes_on_when_nobody_reads_the_records(tmp_path):
     many.mkdir()
     for number in range(60):
         (many / f"{number}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    rectify = f"{sys.executable} -m stn_cli rectify {many} -o {tmp_path / 'out'} --json -q"
+    rectify = f"{sys.executable} -m stn_cli rectify -m digits {many} -o {tmp_path / 'out'} --json -q"
     command = f"{rectify} | head -c 1; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
@@ -135,16 +139,31 @@ def test_a_terminal_that_knows_no_greek_is_written_to_all_the_same():
 
 
 def test_dry_run_writes_nothing(tmp_path):
-    run = stn("rectify", SAMPLES, "-o", tmp_path / "out", "-n")
+    run = rectify(SAMPLES, "-o", tmp_path / "out", "-n")
     assert run.returncode == 0
     assert len(run.stdout.splitlines()) == len(TRUTH)
     assert not (tmp_path / "out").exists()
 
 
 def test_size_is_forced(tmp_path):
-    assert stn("rectify", SAMPLES / "photo-1.jpg", "-o", tmp_path, "--size", "32x24").returncode == 0
+    assert rectify(SAMPLES / "photo-1.jpg", "-o", tmp_path, "--size", "32x24").returncode == 0
     with Image.open(tmp_path / "photo-1.jpg") as crop:
         assert crop.size == (24, 32)
+
+
+def test_height_is_forced_and_the_width_follows(tmp_path):
+    Image.fromarray(np.full((40, 56), 128, np.uint8)).save(tmp_path / "grey.png")
+    run = rectify(SAMPLES / "photo-1.jpg", tmp_path / "grey.png", "-o", tmp_path / "out", "--height", "20")
+    assert run.returncode == 0, run.stderr
+    with Image.open(tmp_path / "out" / "photo-1.jpg") as crop, Image.open(tmp_path / "out" / "grey.png") as copy:
+        assert crop.size == (20, 20)  # the frame of a digit is a square
+        assert copy.size == (28, 20)  # passed through, in its own proportions
+
+
+def test_always_rectifies_what_no_confidence_speaks_for(tmp_path):
+    Image.fromarray(np.full((40, 56), 128, np.uint8)).save(tmp_path / "grey.png")
+    assert rectify("grey.png", "-o", "out", "--always", cwd=tmp_path).returncode == 0
+    assert records(tmp_path / "out")["grey.png"]["status"] == "done"
 
 
 def test_colour_and_format_follow_the_input(rectified):
@@ -155,9 +174,9 @@ def test_colour_and_format_follow_the_input(rectified):
 
 
 def test_existing_outputs_stop_the_run_before_it_writes(tmp_path):
-    assert stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path).returncode == 0
+    assert rectify(SAMPLES / "rotated-1.png", "-o", tmp_path).returncode == 0
     before = (tmp_path / "theta.jsonl").read_bytes()
-    run = stn("rectify", SAMPLES, "-o", tmp_path)
+    run = rectify(SAMPLES, "-o", tmp_path)
     assert run.returncode == 6
     assert "exists already" in run.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["rotated-1.png", "theta.jsonl"]
@@ -165,8 +184,8 @@ def test_existing_outputs_stop_the_run_before_it_writes(tmp_path):
 
 
 def test_skip_keeps_what_is_there_and_its_record(tmp_path):
-    assert stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path).returncode == 0
-    run = stn("rectify", SAMPLES / "rotated-1.png", SAMPLES / "rotated-2.png", "-o", tmp_path, "--on-exists", "skip")
+    assert rectify(SAMPLES / "rotated-1.png", "-o", tmp_path).returncode == 0
+    run = rectify(SAMPLES / "rotated-1.png", SAMPLES / "rotated-2.png", "-o", tmp_path, "--on-exists", "skip")
     assert run.returncode == 0
     assert "1 done, 1 skipped" in run.stderr
     assert [record["status"] for record in records(tmp_path).values()] == ["done", "done"]
@@ -174,7 +193,7 @@ def test_skip_keeps_what_is_there_and_its_record(tmp_path):
 
 def test_overwrite_leaves_one_record_an_input(tmp_path):
     for _ in range(2):
-        assert stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path, "--on-exists", "overwrite").returncode == 0
+        assert rectify(SAMPLES / "rotated-1.png", "-o", tmp_path, "--on-exists", "overwrite").returncode == 0
     assert len((tmp_path / "theta.jsonl").read_text().splitlines()) == 1
 
 
@@ -206,7 +225,7 @@ def test_bad_files_fail_alone(tmp_path):
         (folder / "unreadable.png").unlink()
         (folder / "unreadable.png").symlink_to(tmp_path / "gone.png")
     (folder / "good.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    run = stn("rectify", folder, "-o", tmp_path / "out")
+    run = rectify(folder, "-o", tmp_path / "out")
     assert run.returncode == 3
     found = records(tmp_path / "out")
     assert {name: record["status"] for name, record in found.items()} == dict.fromkeys(bad, "failed") | {
@@ -224,6 +243,9 @@ def test_bad_files_fail_alone(tmp_path):
         (["rectify", "nowhere.png"], 4),
         (["rectify", SAMPLES, "-m", "no-such-model", "-o", "out"], 5),
         (["rectify", SAMPLES, "--size", "big", "-o", "out"], 2),
+        (["rectify", SAMPLES, "--size", "32x32", "--height", "32", "-o", "out"], 2),
+        (["rectify", SAMPLES, "--height", "0", "-o", "out"], 2),
+        (["rectify", SAMPLES, "--always", "--min-confidence", "0.5", "-o", "out"], 2),
         (["rectify", SAMPLES, "--format", "gif", "-o", "out"], 2),
         (["rectify", SAMPLES, "--fill", "nocolour", "-o", "out"], 2),
         (["rectify"], 2),
@@ -243,7 +265,7 @@ def test_two_inputs_of_one_output_are_refused(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    run = stn("rectify", "a", "b", "-o", "out", cwd=tmp_path)
+    run = rectify("a", "b", "-o", "out", cwd=tmp_path)
     assert run.returncode == 6
     assert not (tmp_path / "out").exists()
 
@@ -251,7 +273,7 @@ def test_two_inputs_of_one_output_are_refused(tmp_path):
 def test_two_inputs_of_one_record_are_refused(tmp_path):
     for name in ("x.png", "x.jpg"):
         (tmp_path / name).write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    run = stn("rectify", "x.png", "x.jpg", cwd=tmp_path)
+    run = rectify("x.png", "x.jpg", cwd=tmp_path)
     assert run.returncode == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jpg", "x.png"]
 
@@ -259,7 +281,7 @@ def test_two_inputs_of_one_record_are_refused(tmp_path):
 def test_a_record_that_is_there_is_not_overwritten(tmp_path):
     (tmp_path / "x.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
     (tmp_path / "x.rectified.json").write_text("mine")
-    assert stn("rectify", "x.png", cwd=tmp_path).returncode == 6
+    assert rectify("x.png", cwd=tmp_path).returncode == 6
     assert (tmp_path / "x.rectified.json").read_text() == "mine"
 
 
@@ -267,7 +289,7 @@ def test_an_image_without_a_digit_passes_through_bit_for_bit(tmp_path):
     pixels = np.zeros((40, 30, 4), np.uint8)
     pixels[..., :3] = np.random.default_rng(0).integers(0, 256, (40, 30, 3))  # colour under no alpha at all
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    run = stn("rectify", "x.png", "-o", "out", "--min-confidence", "1", "--format", "tiff", cwd=tmp_path)
+    run = rectify("x.png", "-o", "out", "--min-confidence", "1", "--format", "tiff", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     (record,) = records(tmp_path / "out").values()
     assert record["status"] == "unchanged"
@@ -277,25 +299,25 @@ def test_an_image_without_a_digit_passes_through_bit_for_bit(tmp_path):
 
 def test_everything_in_the_output_folder_itself_may_be_asked_for(tmp_path):
     (tmp_path / "scan.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    assert stn("rectify", "*.png", "-o", ".", "--format", "webp", cwd=tmp_path).returncode == 0
+    assert rectify("*.png", "-o", ".", "--format", "webp", cwd=tmp_path).returncode == 0
     assert (tmp_path / "scan.webp").is_file()
 
 
 def test_a_name_too_long_to_be_looked_up_does_not_stop_the_plan(tmp_path):
     (tmp_path / f"{'n' * 246}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    run = stn("rectify", tmp_path, "-n")
+    run = rectify(tmp_path, "-n")
     assert run.returncode == 0, run.stderr
 
 
 def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    run = stn("rectify", SAMPLES / "rotated-1.png", "-o", tmp_path / "file")
+    run = rectify(SAMPLES / "rotated-1.png", "-o", tmp_path / "file")
     assert run.returncode == 8
     assert "Traceback" not in run.stderr
 
 
 def test_an_output_folder_that_is_not_writable_is_exit_8(open_folder, ordinary_user):
-    arguments = ["rectify", str(SAMPLES / "rotated-1.png"), "--device", "cpu", "-o"]
+    arguments = ["rectify", "-m", "digits", str(SAMPLES / "rotated-1.png"), "--device", "cpu", "-o"]
     before = CliRunner().invoke(app, [*arguments, str(open_folder / "before")])  # imports what that user may not
     assert before.exit_code == 0
     (open_folder / "out").mkdir(mode=0o555)
@@ -314,3 +336,41 @@ def test_rectify_on_the_cpu_never_imports_torch(tmp_path):
         "assert 'torch' not in sys.modules and 'onnxruntime' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+WORDS = ROOT / "sample_images" / "words"
+WORD_TRUTH = json.loads((WORDS / "truth.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    out = tmp_path_factory.mktemp("words")
+    run = stn("rectify", WORDS, "-o", out)
+    assert run.returncode == 0, run.stderr
+    return out
+
+
+@pytest.mark.parametrize("name", WORD_TRUTH)
+def test_the_default_model_finds_words_where_they_are(words, name):
+    record = records(words)[name]
+    found, true = np.array(record["fiducials"]), np.array(WORD_TRUTH[name]["fiducials"])
+    height = np.linalg.norm(true[10:] - true[:10], axis=1).mean()
+    assert np.linalg.norm(found - true, axis=1).mean() < 0.3 * height
+    assert record["confidence"] > 0.5
+
+
+def test_a_straight_word_stays_as_it_is(words):
+    record = records(words)["straight.png"]
+    assert record["status"] == "unchanged"
+    assert record["reason"].startswith("it is straight already")
+    assert (words / "straight.png").read_bytes() == (WORDS / "straight.png").read_bytes()
+
+
+def test_a_bent_word_becomes_as_long_as_its_arc(words):
+    record = records(words)["ring.jpg"]
+    found = np.array(record["fiducials"])
+    length = np.linalg.norm(np.diff(found.reshape(2, 10, 2), axis=1), axis=2).sum(axis=1).mean()
+    height = np.linalg.norm(found[10:] - found[:10], axis=1).mean()
+    # Its margins: 0.3 heights beyond each end, 0.1 above and below.
+    assert record["output"]["width"] == pytest.approx(length + 0.6 * height, rel=0.05)
+    assert record["output"]["height"] == pytest.approx(1.2 * height, rel=0.1)

@@ -15,7 +15,7 @@ THETA = {
 }
 LINEAR = tuple(THETA)
 PLANAR_LINEAR = LINEAR[:-1]
-SPLINES = ("grid 4x4", "border 2x5")
+SPLINES = ("grid 4x4", "border 2x5", "ribbon 2x5")
 PLANAR = (*PLANAR_LINEAR, *SPLINES, "cascade")
 ALL = (*PLANAR, "affine3d")
 

@@ -10,8 +10,9 @@ from stn_cli.geometry import Affine, BorderLayout, GridLayout, ThinPlateSpline, 
 from stn_cli.geometry.layouts import layout_name
 from tests.geometry.examples import spline_theta
 
-LAYOUTS = ("grid 3x3", "grid 4x4", "border 2x2", "border 2x10")
+LAYOUTS = ("grid 3x3", "grid 4x4", "border 2x2", "border 2x10", "ribbon 2x10")
 VGA = (480, 640)
+METRIC = {"ribbon 2x10": np.array([9.0, 1.0])}
 
 
 def spline(layout, **options):
@@ -21,18 +22,36 @@ def spline(layout, **options):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_agrees_with_scikit_image_to_a_hundredth_of_a_pixel(layout):
     transform = spline(layout, spread=0.15)
-    oracle = ThinPlateSplineTransform.from_estimate(transform.layout.points, transform.control_points)
+    metric = METRIC.get(layout, np.ones(2))
+    oracle = ThinPlateSplineTransform.from_estimate(transform.layout.points * metric, transform.control_points)
     points = grid(VGA)[::13]
-    ours, theirs = pixel_points(transform(points), VGA), pixel_points(oracle(points), VGA)
+    ours, theirs = pixel_points(transform(points), VGA), pixel_points(oracle(points * metric), VGA)
     np.testing.assert_allclose(ours, theirs, atol=0.01)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_agrees_with_scipy(layout):
     transform = spline(layout, spread=0.15)
-    oracle = RBFInterpolator(transform.layout.points, transform.control_points, kernel="thin_plate_spline")
+    metric = METRIC.get(layout, np.ones(2))
     points = 1.2 * grid((21, 23))
-    np.testing.assert_allclose(transform(points), oracle(points), atol=1e-10)
+    oracle = RBFInterpolator(transform.layout.points * metric, transform.control_points, kernel="thin_plate_spline")
+    np.testing.assert_allclose(transform(points), oracle(points * metric), atol=1e-10)
+
+
+def test_a_ribbon_follows_an_arc_that_a_square_border_does_not():
+    errors = {}
+    for name in ("ribbon 2x10", "border 2x10"):
+        layout, points = layout_from_name(name), grid((17, 33))
+        found = ThinPlateSpline(arched(layout.points).ravel(), layout)(points)
+        errors[name] = np.linalg.norm(found - arched(points), axis=1).max() / 0.3
+    assert errors["ribbon 2x10"] < 0.1
+    assert errors["border 2x10"] > 0.25
+
+
+def arched(points):
+    """Half a ring about the origin, 0.3 wide."""
+    angle, radius = points[:, 0] * np.pi / 2, 0.75 - 0.15 * points[:, 1]
+    return np.stack((radius * np.sin(angle), -radius * np.cos(angle)), axis=-1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

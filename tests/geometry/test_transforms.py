@@ -55,7 +55,7 @@ def test_identity_leaves_points_where_they_are(name, array):
 @pytest.mark.parametrize("name", [*KINDS[:-1], *SPLINES])
 def test_a_spec_knows_its_degrees_of_freedom(name):
     dof = {"translation": 2, "attention": 3, "similarity": 4, "affine": 6, "projective": 8, "affine3d": 12}
-    assert spec(name).dof == {**dof, "grid 4x4": 32, "border 2x5": 20}[name]
+    assert spec(name).dof == {**dof, "grid 4x4": 32, "border 2x5": 20, "ribbon 2x5": 20}[name]
     with pytest.raises(GeometryError):
         spec(name)(np.zeros(spec(name).dof + 1))
 

@@ -11,7 +11,7 @@ from stn_cli.images import Source, discover
 def tree(tmp_path):
     """Image names at three depths, among things that are no input."""
     names = ["b.png", "a.JPG", "sub/c.tif", "sub/deep/d.webp", "sub/img[1].bmp"]
-    others = ["notes.txt", ".hidden.png", ".git/e.png", "b.rectified.png", "b.rectified.json", "noext"]
+    others = ["notes.txt", ".hidden.png", ".git/e.png", "b.rectified.png", "b.rectified.json", "b.inspect.png", "noext"]
     for name in names + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -32,7 +32,9 @@ def test_not_recursive_takes_only_the_top(tree):
     assert relatives(discover([tree], recursive=False)) == ["a.JPG", "b.png"]
 
 
-@pytest.mark.parametrize("name", ["noext", "notes.txt", ".hidden.png", "b.rectified.png", "sub/img[1].bmp"])
+@pytest.mark.parametrize(
+    "name", ["noext", "notes.txt", ".hidden.png", "b.rectified.png", "b.inspect.png", "sub/img[1].bmp"]
+)
 def test_named_file_is_taken_whatever_its_name(tree, name):
     assert discover([tree / name]) == [Source(tree / name, PurePosixPath(Path(name).name))]
 

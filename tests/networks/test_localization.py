@@ -108,7 +108,9 @@ def test_a_blank_image_gives_finite_parameters():
 @pytest.mark.parametrize(
     "options",
     [
-        {"kind": "affine", "angle_bins": 8},
+        {"kind": "projective", "angle_bins": 8},
+        {"kind": "border 2x5", "angle_bins": 8},
+        {"repeat": 0},
         {"widths": ()},
         {"widths": (4, 0)},
         {"widths": (4,) * 6},
@@ -177,9 +179,24 @@ def test_a_net_that_cannot_exist_is_refused(options):
         config(**options)
 
 
-def test_a_model_sees_colour():
-    with pytest.raises(UsageError, match="colour"):
-        ModelConfig(stages=(config(channels=1),))
+def test_all_nets_of_a_model_see_colours_or_all_luminance():
+    assert ModelConfig(stages=(config(channels=1), config(channels=1))).channels == 1
+    for channels in ((1, 3), (2, 2)):
+        with pytest.raises(UsageError, match="colour"):
+            ModelConfig(stages=tuple(config(channels=one) for one in channels))
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_votes_turn_an_affine_map(quarter):
+    net = LocalizationNet(config("affine", angle_bins=4))
+    with torch.no_grad():
+        net.head.bias[:6] = torch.tensor([0.3, 0.0, 0.1, 0.0, -0.4, -0.2])
+        net.head.bias[-4:] = 50.0 * (torch.arange(4) == quarter)
+    theta = net(shown()).theta[0].reshape(2, 3).double()
+    angle = torch.tensor(quarter * torch.pi / 2, dtype=torch.float64)
+    turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos())).reshape(2, 2)
+    step = 2.0 * torch.tanh(torch.tensor([0.3, -0.4]) / 2.0).double()  # the bound of the configuration
+    torch.testing.assert_close(theta[:, :2], turn @ torch.diag(step.exp()), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("classes", [(), ("a",), ("a", "a")])

@@ -1,14 +1,65 @@
-"""From a location to a crop: how large, and whether at all."""
+"""From a location to a crop: whether at all, what it takes in, and how large."""
 
+import msgspec
 import numpy as np
 import pytest
 
-from stn_cli.geometry import Attention, Projective, Similarity
-from stn_cli.rectify.crop import decide, natural_size
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.errors import UsageError
+from stn_cli.geometry import (
+    Affine,
+    Attention,
+    BorderLayout,
+    GridLayout,
+    Projective,
+    Similarity,
+    ThinPlateSpline,
+    crop_size,
+    outline,
+    pixel_points,
+)
+from stn_cli.rectify.crop import decide, natural_size, strays, with_margin
 from stn_cli.rectify.engine import Location
 from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.pipeline import options_digest
+from stn_cli.rectify.record import describe
 
 OPTIONS = RectifyOptions()
+ALWAYS = RectifyOptions(always=True)
+HEADER = msgspec.structs.replace(open_checkpoint("digits").header, min_confidence=0.5)
+TEXT = msgspec.structs.replace(HEADER, crop_margin=(0.3, 0.1), straight_within=0.12)
+SIZE = (160, 300)
+CENTRE, WIDTH, HEIGHT = np.array([140.0, 70.0]), 80.0, 20.0
+LAYOUTS = [BorderLayout(10), GridLayout(4)]
+CROOKED = Similarity(np.array([-0.5, 0.3, 0.0, 0.0]))
+FOLDED = Projective(np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.5, 0.0]))
+
+
+def boxed(points, angle=0.0, slant=0.0, width=WIDTH, height=HEIGHT):
+    """Points −1…1 of a turned and slanted box about CENTRE, in source pixels."""
+    along = np.array([np.cos(angle), np.sin(angle)])
+    down = np.array([-np.sin(angle), np.cos(angle)]) + slant * along
+    return CENTRE + points[:, :1] * along * width / 2 + points[:, 1:] * down * height / 2
+
+
+def bent(points, degrees, width=WIDTH, height=HEIGHT):
+    """Points −1…1 of an arc in source pixels, its middle upright."""
+    radius = width / np.radians(degrees)
+    angle, distance = points[:, 0] * np.radians(degrees) / 2, radius - points[:, 1] * height / 2
+    return CENTRE + np.stack((distance * np.sin(angle), radius - distance * np.cos(angle)), axis=-1)
+
+
+def normalised(pixels):
+    return pixels / np.array([SIZE[1], SIZE[0]]) * 2.0 - 1.0
+
+
+def spline(place, *arguments, layout=LAYOUTS[0]):
+    return ThinPlateSpline(normalised(place(layout.points, *arguments)).ravel(), layout)
+
+
+def affine(*arguments):
+    centre, right, below = normalised(boxed(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), *arguments))
+    return Affine(np.column_stack((right - centre, below - centre, centre)).ravel())
 
 
 def test_a_crop_is_as_large_as_the_region_that_it_shows():
@@ -27,17 +78,153 @@ def test_a_crop_near_the_horizon_is_not_endless():
     ("transform", "confidence", "why"),
     [
         (Attention.identity(), 1.0, "straight already"),
-        (Similarity(np.array([-0.5, 0.3, 0.0, 0.0])), 0.2, "confidence"),
-        (Projective(np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.5, 0.0])), 1.0, "folds"),
+        (CROOKED, 0.2, "confidence"),
+        (FOLDED, 1.0, "folds"),
         (Similarity(np.array([0.0, 0.3, 1.8, 0.0])), 1.0, "outside"),
     ],
 )
 def test_no_harm_is_done(transform, confidence, why):
-    decision = decide(Location(transform, confidence), (60, 80), OPTIONS, 0.5)
+    decision = decide(Location(transform, confidence), (60, 80), OPTIONS, HEADER)
     assert why in decision.unchanged
     assert decision.size == (60, 80)
+    np.testing.assert_array_equal(decision.transform(outline()), outline())
 
 
-def test_what_is_crooked_and_sure_is_rectified():
-    decision = decide(Location(Similarity(np.array([-0.5, 0.3, 0.0, 0.0])), 0.9), (60, 80), OPTIONS, 0.5)
+@pytest.mark.parametrize("options", [OPTIONS, ALWAYS])
+def test_what_is_crooked_and_sure_is_rectified_as_predicted(options):
+    decision = decide(Location(CROOKED, 0.9), (60, 80), options, HEADER)
     assert decision.unchanged is None
+    assert decision.transform is CROOKED
+
+
+def test_the_user_overrules_the_confidence_of_the_model():
+    doubtful = Location(CROOKED, 0.2)
+    assert decide(doubtful, SIZE, RectifyOptions(min_confidence=0.1), HEADER).unchanged is None
+    assert "0.20 is below 0.30" in decide(doubtful, SIZE, RectifyOptions(min_confidence=0.3), HEADER).unchanged
+
+
+@pytest.mark.parametrize(
+    "transform", [Attention.identity(), CROOKED, Similarity(np.array([0.0, 0.3, 1.8, 0.0])), spline(boxed)]
+)
+def test_always_rectifies_the_doubtful_the_straight_and_what_lies_outside(transform):
+    assert decide(Location(transform, 0.0), SIZE, OPTIONS, TEXT).unchanged is not None
+    assert decide(Location(transform, 0.0), SIZE, ALWAYS, TEXT).unchanged is None
+
+
+@pytest.mark.parametrize("transform", [FOLDED, Affine(np.full(6, np.nan)), Similarity(np.array([1e4, 0.0, 0.0, 0.0]))])
+@pytest.mark.parametrize("header", [HEADER, TEXT])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_makes_no_picture_is_never_rectified(transform, header):
+    decision = decide(Location(transform, 1.0), SIZE, ALWAYS, header)
+    assert "folds" in decision.unchanged
+    assert decision.size == SIZE
+
+
+def test_a_margin_that_crosses_the_horizon_makes_no_picture():
+    near = Projective(np.array([0.5, 0.0, 0.0, 0.0, 0.5, 0.0, 0.9, 0.0]))
+    assert decide(Location(near, 1.0), SIZE, ALWAYS, HEADER).unchanged is None
+    assert "folds" in decide(Location(near, 1.0), SIZE, ALWAYS, TEXT).unchanged
+
+
+@pytest.mark.parametrize("pose", [(0.0,), (0.4,), (-2.8, 0.3)])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_the_margin_is_in_heights_of_the_frame_in_pixels(pose, layout):
+    side = HEIGHT if len(pose) == 1 else HEIGHT * np.hypot(1.0, pose[1])  # of a slanted box: the length of its ends
+    grown = {"width": WIDTH + 2 * 0.3 * side, "height": HEIGHT * 1.2}
+    expected = boxed(outline(), *pose, **grown)
+    for frame in (affine(*pose), spline(boxed, *pose, layout=layout)):
+        crop = with_margin(frame, (0.3, 0.1), SIZE)
+        np.testing.assert_allclose(pixel_points(crop(outline()), SIZE), expected, atol=1e-6)
+
+
+def test_a_spline_with_its_margin_is_one_spline_that_a_record_holds():
+    frame = spline(bent, 60.0)
+    decision = decide(Location(frame, 1.0), SIZE, OPTIONS, TEXT)
+    height, width = crop_size(frame, SIZE)
+    wider = frame.layout.points * np.array([1 + 0.6 * height / width, 1.2])
+    fields = describe(decision.transform, SIZE, decision.size)
+    assert (fields["transform"].kind, fields["transform"].layout) == ("tps", "border 2x10")
+    np.testing.assert_allclose(fields["control_points"], pixel_points(frame(wider), SIZE), atol=1e-4)
+
+
+def test_the_natural_size_takes_in_the_margin():
+    decision = decide(Location(spline(boxed, 0.4), 1.0), SIZE, OPTIONS, TEXT)
+    assert decision.size == (24, 92)
+
+
+def test_without_a_margin_the_crop_is_the_frame():
+    frame = spline(bent, 60.0)
+    assert with_margin(frame, (0.0, 0.0), SIZE) is frame
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.05, -0.1, 0.5])
+@pytest.mark.parametrize("make", [affine, lambda angle: spline(boxed, angle)])
+def test_a_turned_box_strays_by_half_its_width_times_the_sine(make, angle):
+    expected = abs(WIDTH / 2 * np.sin(angle)) / HEIGHT
+    assert strays(make(angle), SIZE) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_bow_strays_by_its_sagitta_on_either_side_of_its_mean():
+    radius, angle = WIDTH / np.radians(10.0), np.radians(10.0) / 2
+    assert strays(spline(bent, 10.0), SIZE) > 0.5 * radius * (1 - np.cos(angle)) / HEIGHT
+    assert strays(spline(bent, 10.0), SIZE) < 1.2 * radius * (1 - np.cos(angle)) / HEIGHT
+
+
+def test_the_slant_of_italics_is_no_reason_to_rectify():
+    slanted = spline(boxed, 0.0, -0.4)
+    assert strays(slanted, SIZE) == pytest.approx(0.0, abs=1e-6)
+    assert "straight already" in decide(Location(slanted, 1.0), SIZE, OPTIONS, TEXT).unchanged
+
+
+@pytest.mark.parametrize("angle", [np.pi / 2, np.pi, -np.pi / 2])
+def test_what_lies_on_its_side_or_head_is_rectified(angle):
+    assert strays(spline(boxed, angle), SIZE) == np.inf
+    assert decide(Location(spline(boxed, angle), 1.0), SIZE, OPTIONS, TEXT).unchanged is None
+
+
+def test_the_header_says_how_straight_is_straight():
+    tilted = Location(spline(boxed, np.arcsin(0.05)), 1.0)  # strays by 0.1
+    assert "by 0.10 of its height" in decide(tilted, SIZE, OPTIONS, TEXT).unchanged
+    for within in (0.0, 0.09):
+        header = msgspec.structs.replace(TEXT, straight_within=within)
+        assert decide(tilted, SIZE, OPTIONS, header).unchanged is None
+
+
+@pytest.mark.parametrize(
+    ("options", "rectified", "unchanged"),
+    [
+        ({"height": 48}, (48, 184), (48, 90)),
+        ({"size": (32, 100)}, (32, 100), (32, 100)),
+        ({}, (24, 92), SIZE),
+    ],
+)
+def test_sizes_hold_for_what_is_rectified_and_for_what_passes_through(options, rectified, unchanged):
+    sure, doubtful = (Location(spline(boxed, 0.4), confidence) for confidence in (1.0, 0.1))
+    assert decide(sure, SIZE, RectifyOptions(**options), TEXT).size == rectified
+    assert decide(doubtful, SIZE, RectifyOptions(**options), TEXT).size == unchanged
+
+
+def test_the_width_that_follows_a_height_is_that_of_the_region_not_of_its_whole_pixels():
+    thin = Location(affine(0.0, 0.0, 100.0, 1.4), 1.0)
+    assert decide(thin, SIZE, RectifyOptions(height=14), HEADER).size == (14, 1000)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"always": True, "min_confidence": 0.0},
+        {"height": 32, "size": (32, 32)},
+        {"height": 0},
+        {"height": 40_000},
+        {"size": (0, 5)},
+        {"min_confidence": 1.5},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(UsageError):
+        RectifyOptions(**options)
+
+
+@pytest.mark.parametrize("options", [{"height": 32}, {"always": True}, {"size": (32, 32)}, {"min_confidence": 0.5}])
+def test_the_digest_of_the_options_knows_what_changes_a_crop(options):
+    assert options_digest(RectifyOptions(**options)) != options_digest(OPTIONS)

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
+from stn_cli.training.data import prepare
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
 from stn_cli.training.scenes import draw
@@ -48,6 +49,10 @@ def config(**changes):
         "warmup": 1,
     }
     return TrainConfig(**{**settings, **changes})
+
+
+def data(settings=None, source=None):
+    return prepare(source or uprights(), settings or config())
 
 
 def weights(trainer):
@@ -90,7 +95,7 @@ def test_a_picture_that_is_not_square_keeps_its_aspect():
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
-    whole = Trainer(config(), uprights(), tmp_path / "whole", workers=0)
+    whole = Trainer(config(), data(), tmp_path / "whole", workers=0)
     whole.train(lambda *_: None)
 
     class Killed(Exception):
@@ -101,8 +106,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        Trainer(config(), uprights(), tmp_path / "parts", workers=0).train(kill_at_five)
-    resumed = Trainer(config(), uprights(), tmp_path / "parts", workers=0)
+        Trainer(config(), data(), tmp_path / "parts", workers=0).train(kill_at_five)
+    resumed = Trainer(config(), data(), tmp_path / "parts", workers=0)
     resumed.train(lambda *_: None)
     assert resumed.step == whole.step == 6
     for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
@@ -110,9 +115,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_another_configuration_does_not_resume(tmp_path):
-    Trainer(config(), uprights(), tmp_path, workers=0).train(lambda *_: None)
+    Trainer(config(), data(), tmp_path, workers=0).train(lambda *_: None)
     with pytest.raises(UsageError, match="another configuration"):
-        Trainer(config(steps=7), uprights(), tmp_path, workers=0).train(lambda *_: None)
+        Trainer(config(steps=7), data(config(steps=7)), tmp_path, workers=0).train(lambda *_: None)
 
 
 def test_training_lowers_the_corner_error(tmp_path):
@@ -120,11 +125,11 @@ def test_training_lowers_the_corner_error(tmp_path):
     settings = config(
         objectives=("straighten",), scenes=(scene,), steps=150, batch_size=16, validate_every=150, ema=0.9
     )
-    trainer = Trainer(settings, uprights(), tmp_path, workers=0)
-    untrained = trainer._validate().overall["corner_error_median"]
+    trainer = Trainer(settings, data(settings), tmp_path, workers=0)
+    untrained = trainer._validate().overall["error_median"]
     trainer.train(lambda *_: None)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    trained = log[-1]["validation"]["overall"]["corner_error_median"]
+    trained = log[-1]["validation"]["overall"]["error_median"]
     assert trained < 0.4 * untrained
 
 
@@ -132,7 +137,7 @@ def test_a_run_exports_a_checkpoint_that_reproduces_itself(tmp_path):
     from stn_cli.checkpoints import open_checkpoint
     from stn_cli.rectify.verify import verify
 
-    trainer = Trainer(config(), uprights(), tmp_path, workers=0)
+    trainer = Trainer(config(), data(), tmp_path, workers=0)
     trainer.train(lambda *_: None)
     export(trainer, tmp_path)
     checkpoint = open_checkpoint(str(tmp_path))
@@ -161,7 +166,7 @@ def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path):
 def test_classify_needs_two_classes(tmp_path):
     one = Uprights(uprights().images, np.zeros(40, np.int64), ("only",))
     with pytest.raises(TrainingDataError, match="two classes"):
-        Trainer(config(), one, tmp_path, workers=0)
+        Trainer(config(), data(source=one), tmp_path, workers=0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Makes the sample images and `truth.json` from MNIST's test digits and fonts with digits of their own.
 
-    python sample_images/make.py $STN_DATA/mnist /usr/share/fonts/truetype/dejavu/DejaVuSerif-Bold.ttf [more fonts]
+    python sample_images/make_digits.py $STN_DATA/mnist FONT [FONT ...]
 
 `truth.json` holds, for every file, its digit and the corner-based pixel matrix from the upright 28×28 frame.
 """
@@ -71,4 +71,4 @@ def main(mnist: Path, fonts: list[Path], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(font) for font in sys.argv[2:]], Path(__file__).parent)
+    main(Path(sys.argv[1]), [Path(font) for font in sys.argv[2:]], Path(__file__).parent / "digits")

@@ -1,0 +1,154 @@
+"""How near are the fiducials of `stn rectify -m text` to the truth, on renders in fonts and of words never trained on?
+
+    python -m benchmarks.renders FONTS --work DIR [--count 3000]
+
+FONTS is the folder that the model was trained from: the same fonts and words are held out as then, by the model's own
+configuration. Errors are mean distances of the 20 fiducials from the true ones, in heights of the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from benchmarks.provenance import RESULTS, provenance, write_report
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.training.config import TrainConfig
+from stn_cli.training.text.drawing import draw_word
+from stn_cli.training.text.samples import held_out_samples, read_lettering
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SEED = 20_240_101
+LARGE_ARC = 120  # degrees
+NEAR = 15
+
+
+def write_renders(fonts: Path, config: TrainConfig, folder: Path, count: int) -> list[dict[str, Any]]:
+    """Write `count` crops and return what is true of each; those that exist already are taken as they are."""
+    truth = folder / "truth.json"
+    if truth.exists():
+        stored: list[dict[str, Any]] = json.loads(truth.read_text(encoding="utf-8"))
+        return stored
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "images").mkdir(parents=True)
+    assert config.text is not None
+    samples = held_out_samples(
+        read_lettering([fonts], config.text), config.text, canvas=config.canvas, seed=SEED, length=count, workers=1
+    )
+    rows = []
+    for index in range(count):
+        rng = np.random.default_rng((SEED, index))
+        number = samples.random_scene(rng)
+        drawn = draw_word(rng, samples.masks, samples.textures, config.text.scenes[number], config.canvas)
+        height, width = drawn.size
+        top, left = (config.canvas - height) // 2, (config.canvas - width) // 2
+        Image.fromarray(drawn.canvas[top : top + height, left : left + width]).save(folder / f"images/{index:05d}.png")
+        points = (drawn.fiducials + 1) * (config.canvas / 2) - (left, top)
+        rows.append(
+            {
+                "scene": config.text.scenes[number].name,
+                "arc": drawn.arc,
+                "letters": sum(map(str.isalnum, drawn.text)),
+                "fiducials": points.tolist(),
+            }
+        )
+    truth.write_text(json.dumps(rows), encoding="utf-8")
+    return rows
+
+
+def rectify(folder: Path, out: Path, model: str) -> list[dict[str, Any]]:
+    """Return the records of the real command, in the order of the crops."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "stn_cli", "rectify", str(folder / "images"), "-o", str(out), "-m", model, "-q"]
+    subprocess.run([*command, "--always"], check=True)
+    records = [json.loads(line) for line in (out / "theta.jsonl").read_text(encoding="utf-8").splitlines()]
+    return sorted(records, key=lambda record: Path(record["source"]["path"]).name)
+
+
+def direction(points: np.ndarray) -> np.ndarray:
+    """Return the reading direction of fiducials (n, 20, 2): at a right angle to the mean way down."""
+    down = (points[:, 10:] - points[:, :10]).mean(axis=1)
+    return np.stack((down[:, 1], -down[:, 0]), axis=1)
+
+
+def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return degrees, 0–180."""
+    cross = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    degrees: np.ndarray = np.abs(np.degrees(np.arctan2(cross, (a * b).sum(axis=1))))
+    return degrees
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Return how many there are, their median and their 95 % quantile."""
+    if not len(values):
+        return {"count": 0}
+    return {"count": len(values), "median": float(np.median(values)), "p95": float(np.quantile(values, 0.95))}
+
+
+def measure(rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compare what was found with what is true."""
+    true = np.array([row["fiducials"] for row in rows])
+    found = np.array([record["fiducials"] for record in records])
+    height = np.linalg.norm(true[:, 10:] - true[:, :10], axis=2).mean(axis=1)
+    error = np.linalg.norm(found - true, axis=2).mean(axis=1) / height
+    turned = angle_between(direction(found), direction(true))
+    words = np.array([row["letters"] >= 2 for row in rows])
+    scenes, arcs = np.array([row["scene"] for row in rows]), np.array([abs(row["arc"]) for row in rows])
+    confidence = np.array([record["confidence"] for record in records])
+    return {
+        "error": spread(error),
+        "error_by_scene": {str(name): spread(error[scenes == name]) for name in np.unique(scenes)},
+        "error_of_large_arcs": spread(error[arcs > LARGE_ARC]),
+        "orientation_within_15_degrees": float((turned[words] <= NEAR).mean()),
+        "upside_down": float((turned[words] > 90).mean()),
+        "folds": float(np.mean([record["quality"]["fold"] for record in records])),
+        "calibration": calibration(confidence, error),
+    }
+
+
+def calibration(confidence: np.ndarray, error: np.ndarray, right: float = 0.25) -> dict[str, Any]:
+    """Return the expected calibration error over ten bins of equal width, and the table behind it."""
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    table = [
+        {
+            "count": int(np.sum(bins == b)),
+            "confidence": float(confidence[bins == b].mean()),
+            "right": float((error[bins == b] < right).mean()),
+        }
+        for b in range(10)
+        if np.any(bins == b)
+    ]
+    gap = sum(row["count"] * abs(row["confidence"] - row["right"]) for row in table) / len(error)
+    return {"ece": gap, "bins": table}
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.renders", description=__doc__.partition("\n")[0])
+    parser.add_argument("fonts", type=Path, help="the folder of fonts that the model was trained from")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the renders and the crops")
+    parser.add_argument("-m", "--model", default="text", help="model name or folder, as `stn rectify -m` takes it")
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--output", type=Path, default=RESULTS / "renders.json")
+    args = parser.parse_args(argv)
+    config = msgspec.convert(open_checkpoint(args.model).header.training["config"], TrainConfig)
+    folder = args.work / f"renders.{args.count}"
+    rows = write_renders(args.fonts, config, folder, args.count)
+    result = measure(rows, rectify(folder, folder / "out", args.model))
+    for name, value in result.items():
+        print(f"{name:32} {value if name != 'calibration' else value['ece']}")
+    write_report(args.output, provenance("renders", argv) | result)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What a model did, for people: pictures and numbers."""
