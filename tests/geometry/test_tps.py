@@ -6,7 +6,16 @@ from scipy.interpolate import RBFInterpolator
 from skimage.transform import ThinPlateSplineTransform
 
 from stn_cli.errors import GeometryError
-from stn_cli.geometry import Affine, BorderLayout, GridLayout, ThinPlateSpline, grid, layout_from_name, pixel_points
+from stn_cli.geometry import (
+    Affine,
+    BorderLayout,
+    GridLayout,
+    ThinPlateSpline,
+    grid,
+    layout_from_name,
+    pixel_points,
+    righted,
+)
 from stn_cli.geometry.layouts import layout_name
 from tests.geometry.examples import spline_theta
 
@@ -87,6 +96,33 @@ def test_layouts_list_their_points_in_reading_order():
 def test_unknown_layouts_are_refused(name):
     with pytest.raises(GeometryError, match="layout"):
         layout_from_name(name)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_turned_over_it_shows_the_opposite_point(layout, array):
+    transform, points = ThinPlateSpline(array(spline_theta(layout)), layout_from_name(layout)), 0.9 * grid((5, 7))
+    yes, no = (array(np.array(where), "bool") for where in (True, False))
+    np.testing.assert_allclose(transform.turned(yes)(array(points)), transform(array(-points)), atol=1e-12)
+    np.testing.assert_array_equal(transform.turned(no).theta, transform.theta)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 150, 180])
+def test_uprightness_is_the_cosine_of_the_turn(degrees, array):
+    angle, layout = np.radians(degrees), layout_from_name("ribbon 2x5")
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    spline = ThinPlateSpline(array((layout.points * (0.5, 0.2) @ turn).ravel()), layout)
+    assert float(spline.uprightness()) == pytest.approx(np.cos(angle), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("odds", "prior", "over"), [(1.0, 0.0, False), (-1.0, 0.0, True), (-1.0, 3.0, False), (-4.0, 3.0, True)]
+)
+def test_it_is_righted_where_the_votes_outweigh_the_prior(odds, prior, over, array):
+    layout = layout_from_name("ribbon 2x5")
+    upright = ThinPlateSpline(array(layout.points.ravel()), layout)
+    found, after = righted(upright, array(odds), prior)
+    assert float(found.uprightness()) == pytest.approx(-1 if over else 1)
+    assert float(after) == (-odds if over else odds)
 
 
 def nearly_folded_flat():

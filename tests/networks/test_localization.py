@@ -111,6 +111,8 @@ def test_a_blank_image_gives_finite_parameters():
         {"kind": "projective", "angle_bins": 8},
         {"kind": "border 2x5", "angle_bins": 8},
         {"repeat": 0},
+        {"pooled_votes": True},
+        {"angle_bins": 4, "pooled_votes": True, "trunk": "fc"},
         {"widths": ()},
         {"widths": (4, 0)},
         {"widths": (4,) * 6},
@@ -184,6 +186,18 @@ def test_all_nets_of_a_model_see_colours_or_all_luminance():
     for channels in ((1, 3), (2, 2)):
         with pytest.raises(UsageError, match="colour"):
             ModelConfig(stages=tuple(config(channels=one) for one in channels))
+
+
+def test_pooled_votes_do_not_depend_on_where_along_the_width():
+    net = with_opinions(LocalizationNet(config("border 2x5", angle_bins=2, pooled_votes=True))).eval()
+    torch.nn.init.normal_(net.votes[-1].weight)
+    stripe = torch.zeros(2, 1, 16, 20)
+    stripe[0, :, 4:9, 4:8] = 1.0
+    stripe[1, :, 4:9, 12:16] = 1.0
+    pose = net(stripe)
+    torch.testing.assert_close(pose.angle_votes[0], pose.angle_votes[1], atol=5e-3, rtol=5e-3)  # but for padding
+    assert (pose.theta[0] - pose.theta[1]).abs().max() > 1e-3
+    assert pose.angle_votes.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("quarter", range(4))

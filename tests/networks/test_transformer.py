@@ -8,7 +8,7 @@ from torch import nn
 
 from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Translation, letterbox
 from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig
-from stn_cli.networks.localization import LocalizationNet
+from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.networks.model import Rectifier
 from stn_cli.networks.transformer import ParallelSpatialTransformers, SpatialTransformer, Stage
 from stn_cli.sampling.differentiable import sample
@@ -111,6 +111,35 @@ def test_training_may_begin_a_later_stage_elsewhere():
     product = elsewhere @ spec("affine")(localizers[1].theta[None])
     torch.testing.assert_close(located.transform.theta, product.theta.expand(2, -1))
     assert len(located.transforms) == 2
+
+
+class Votes(torch.nn.Module):
+    """A localization net that leaves its spline as it is, and says the next of its log-odds of that being upright."""
+
+    def __init__(self, *odds):
+        super().__init__()
+        self.odds = list(odds)
+
+    def forward(self, x):
+        theta = torch.tensor(spec("ribbon 2x5").identity_theta).float().expand(len(x), -1)
+        return Pose(theta, torch.zeros(len(x)), torch.tensor([[self.odds.pop(0), 0.0]]).expand(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("odds", "prior", "over", "sure"),
+    [
+        ((-2.0,), 0.0, True, 2.0),
+        ((-2.0, 1.0), 0.0, True, 3.0),
+        ((-2.0, -5.0), 0.0, False, 3.0),
+        ((-2.0,), 3.0, False, 1.0),
+    ],
+)
+def test_votes_on_which_way_is_up_add_up(odds, prior, over, sure):
+    stage = Stage(Votes(*odds), spec("ribbon 2x5"), (16, 16), repeat=len(odds))
+    located = SpatialTransformer([stage], (8, 8), upright_odds=prior).locate(images(2, 1, 20, 20))
+    torch.testing.assert_close(located.transform.uprightness(), torch.full((2,), -1.0 if over else 1.0))
+    torch.testing.assert_close(located.upright, torch.full((2,), sure if not over or not prior else 0.0))
+    torch.testing.assert_close(located.confidence, 0.5 * torch.sigmoid(located.upright))
 
 
 def test_every_stage_tells_its_transform_and_pose():

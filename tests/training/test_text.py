@@ -205,6 +205,21 @@ def test_a_run_on_words_resumes_exactly(lettering, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_frozen_stages_keep_their_weights_and_later_ones_learn(lettering, tmp_path):
+    settings = config(frozen=1)
+    trainer = Trainer(settings, prepare(lettering, settings), tmp_path, workers=0)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train(lambda *_: None)
+    for name, value in trainer.model.state_dict().items():
+        if ".stages.0." in name:
+            assert torch.equal(value, before[name]), name
+    assert any(
+        not torch.equal(value, before[name])
+        for name, value in trainer.model.state_dict().items()
+        if ".stages.1." in name and name.endswith("weight")
+    )
+
+
 @pytest.fixture(scope="module")
 def checkpoint(lettering, tmp_path_factory):
     """A model whose heads say something: trained for a few steps, then shaken."""
@@ -252,7 +267,9 @@ def test_the_configuration_of_the_bundled_model_is_valid():
     assert read_config(ROOT / "models" / "text" / "config.toml").text.scenes
 
 
-@pytest.mark.parametrize("changes", [{"objectives": ("classify",)}, {"right": 0.0}, {"crop_margin": (-0.1, 0.0)}])
+@pytest.mark.parametrize(
+    "changes", [{"objectives": ("classify",)}, {"right": 0.0}, {"frozen": 2}, {"crop_margin": (-0.1, 0.0)}]
+)
 def test_settings_that_do_not_go_together_are_usage_errors(changes):
     with pytest.raises(UsageError):
         config(**changes)

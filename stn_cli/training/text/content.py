@@ -18,9 +18,11 @@ def random_text(rng: np.random.Generator, words: Sequence[str]) -> str:
 
 def _token(rng: np.random.Generator, words: Sequence[str]) -> str:
     kind = rng.random()
-    if kind < 0.80:
+    if kind < 0.64:
         token = _cased(rng, words[int(rng.integers(len(words)))])
-    elif kind < 0.90:
+    elif kind < 0.75:  # short words are few in a dictionary, and many on signs
+        token = _cased(rng, words[int(rng.integers(len(words)))][: int(rng.integers(2, 5))])
+    elif kind < 0.89:
         token = _number(rng)
     elif kind < 0.96:
         token = _characters(rng, string.ascii_uppercase + string.digits, 2, 9)
@@ -38,8 +40,10 @@ def _cased(rng: np.random.Generator, word: str) -> str:
 
 def _number(rng: np.random.Generator) -> str:
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.4:
         return str(int(10 ** rng.uniform(0.3, 5)))
+    if kind < 0.6:
+        return _characters(rng, string.digits, 2, 11)
     if kind < 0.75:
         return f"{'$£€'[int(rng.integers(3))] if rng.random() < 0.5 else ''}{rng.uniform(0, 100):.2f}"
     return f"{int(rng.integers(1, 24))}:{int(rng.integers(0, 60)):02d}" if kind < 0.85 else f"{int(rng.integers(100))}%"
