@@ -61,8 +61,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         bound: no parameter moves further than this from the identity (tanh).
         angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
             two that vote on which way is up. With 0 there are no votes, and the angle is regressed.
-        pooled_votes: the votes come from what the trunk sees averaged along the width: letters tell which way is up
-            wherever they stand. Of a `conv` trunk.
+        pooled_votes: the votes come from what the trunk sees before its last level, averaged along the width: letters
+            tell which way is up wherever they stand. Of a `conv` trunk.
         repeat: how often it refines what it found itself, all told.
     """
 
@@ -88,8 +88,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError("angle_bins vote on the angle of similarities, affine maps and splines alone")
         if self.angle_bins not in (0, 2) and self.transform.kind == "tps":
             raise UsageError("a spline has two angle_bins, for which way is up, or none")
-        if self.pooled_votes and (self.trunk != "conv" or not self.angle_bins):
-            raise UsageError("pooled_votes need angle_bins and a conv trunk")
+        if self.pooled_votes and (self.trunk != "conv" or len(self.widths) < 2 or not self.angle_bins):
+            raise UsageError("pooled_votes need angle_bins and a conv trunk of two widths at least")
         if not 1 <= self.repeat <= _MOST_REPEATS:
             raise UsageError(f"repeat is 1 to {_MOST_REPEATS}")
         if self.margin <= 0 or self.bound <= 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:

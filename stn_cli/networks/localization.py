@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from stn_cli.networks.config import LocalizerConfig
 
+_LAST_LEVEL = 7
+"""Layers of a convolutional trunk's last level, with the flattening."""
 _SHARPNESS = 3.0
 """Exponent on the votes of the angle bins."""
 _PRIOR_CONCENTRATION = 4.0
@@ -71,7 +73,7 @@ class LocalizationNet(nn.Module):
         self.trunk = nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
         spec = config.transform.spec
         self.head = nn.Linear(config.hidden, spec.dof + 1 + (0 if config.pooled_votes else config.angle_bins))
-        self.votes = _pooled_votes(config, features) if config.pooled_votes else None
+        self.votes = _pooled_votes(config) if config.pooled_votes else None
         self.register_buffer("identity", torch.tensor(spec.identity_theta).float(), persistent=False)
         angles = torch.arange(config.angle_bins) * (2 * math.pi / max(1, config.angle_bins))
         self.register_buffer("directions", torch.stack((angles.cos(), angles.sin())), persistent=False)
@@ -87,11 +89,13 @@ class LocalizationNet(nn.Module):
     directions: Tensor
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
-        features = self.trunk[:2](x)
-        raw = self.head(self.trunk[2:](features)).float()
+        standardize, trunk, *rest = self.trunk
+        fine = trunk[:-_LAST_LEVEL](standardize(x))
+        features = trunk[-_LAST_LEVEL:](fine)
+        raw = self.head(nn.Sequential(*rest)(features)).float()
         dof, bound = len(self.identity), self.config.bound
         step = bound * torch.tanh(raw[:, :dof] / bound)
-        votes = raw[:, dof + 1 :] if self.votes is None else self.votes(features).float()
+        votes = raw[:, dof + 1 :] if self.votes is None else self.votes(fine).float()
         votes_decide = self.config.angle_bins and self.config.transform.kind != "tps"
         theta = self._by_votes(step, votes) if votes_decide else self.identity + step
         return Pose(theta, raw[:, dof], votes)
@@ -112,19 +116,19 @@ class LocalizationNet(nn.Module):
         return torch.atan2(sin, cos)
 
 
-def _pooled_votes(config: LocalizerConfig, features: int) -> nn.Sequential:
-    """From the flattened features of a trunk, averaged along the width, to votes; the last layer starts at zero."""
-    channels, height = config.widths[-1], _halved(config.input_size[0], len(config.widths))
-    width = features // (channels * height)
+def _pooled_votes(config: LocalizerConfig) -> nn.Sequential:
+    """From what enters the last level of a trunk, averaged along the width, to votes; the last layer starts at zero."""
+    height = _halved(config.input_size[0], len(config.widths) - 1)
     last = nn.Linear(config.hidden, config.angle_bins)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    pool = nn.Sequential(nn.Unflatten(1, (channels * height, width)), _MeanOfLast())
-    return nn.Sequential(pool, nn.Linear(channels * height, config.hidden), nn.ReLU(inplace=True), last)
+    letters = _conv(config.widths[-2], config.widths[-1])
+    hidden = nn.Linear(config.widths[-1] * height, config.hidden)
+    return nn.Sequential(*letters, _MeanOfLast(), nn.Flatten(), hidden, nn.ReLU(inplace=True), last)
 
 
 class _MeanOfLast(nn.Module):
-    def forward(self, x: Float[Tensor, "b c w"]) -> Float[Tensor, "b c"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h"]:
         return x.mean(dim=-1)
 
 

@@ -113,6 +113,7 @@ def test_a_blank_image_gives_finite_parameters():
         {"repeat": 0},
         {"pooled_votes": True},
         {"angle_bins": 4, "pooled_votes": True, "trunk": "fc"},
+        {"angle_bins": 4, "pooled_votes": True, "widths": (4,)},
         {"widths": ()},
         {"widths": (4, 0)},
         {"widths": (4,) * 6},

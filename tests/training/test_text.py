@@ -21,7 +21,7 @@ from stn_cli.training.loop import Trainer
 from stn_cli.training.objectives import box_around, direction, point_errors
 from stn_cli.training.starts import disturbed
 from stn_cli.training.text.config import TextConfig, TextScene
-from stn_cli.training.text.content import random_text
+from stn_cli.training.text.content import random_text, vocabulary
 from stn_cli.training.text.drawing import draw_word
 from stn_cli.training.text.fonts import held_out, writing_fonts
 from stn_cli.training.text.masks import HEIGHT, Mask, render_masks
@@ -123,7 +123,7 @@ def test_masks_touch_all_four_sides_and_do_not_depend_on_the_workers(font):
 
 
 def test_texts_are_short_and_of_all_kinds():
-    texts = [random_text(np.random.default_rng(seed), WORDS) for seed in range(400)]
+    texts = [random_text(np.random.default_rng(seed), vocabulary(WORDS)) for seed in range(400)]
     assert max(map(len, texts)) <= 24 and min(map(len, texts)) >= 1
     kinds = (str.isupper, str.islower, str.istitle, str.isdecimal, lambda text: " " in text)
     assert all(sum(map(kind, texts)) > 4 for kind in kinds)

@@ -2,30 +2,67 @@
 
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 _PUNCTUATION = ".,!?:;'-&%"
 _LONGEST = 24
+_SHORT = 4
+
+_COMMON = """
+a about above after again air all also am an and any are art as at auto away back bank bar beach been beer before best
+big black blue book books both bread bus but buy by cafe call came can car care caution center central church city
+clean close closed club coffee cold come cream danger day days did dinner do dog door down drink drive east eat end
+enter entrance even every exit express family fast fire first fish floor food for free fresh from front full garden
+gas get gift go gold good great green grill had hall has have he health help her here high him his home hot hotel hour
+hours house how ice if in info inn international into is it its just keep king kitchen know lane large last left life
+light like line little live long look love lunch made main make man many market may me meat men menu metro mind more
+most mr much music must my national near never new news next night no north not now number of off office oil old on
+one only open or order other our out over own park parking part pay people phone pizza place please police post power
+press price private pub public pull push queen quick red rent rest restaurant right river road room rooms royal sale
+save school sea second self sell service shoes shop should sign slow small smoking so some south special speed sport
+station stay still stop store street summer sun super take taxi tea tel than thank that the their them then there
+these they think this three ticket time to today toilet too top town toys trade traffic train travel two under
+university up us use very view wait walk was watch water way we welcome well were west what when where which while
+white who wide will wine with women work world year yellow yes you your
+"""
+"""Frequent English words, and those of signs: a dictionary has each of them once."""
 
 
-def random_text(rng: np.random.Generator, words: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words, and those of them that are met most: frequent, or short."""
+
+    words: tuple[str, ...]
+    common: tuple[str, ...]
+    short: tuple[str, ...]
+
+
+def vocabulary(words: Sequence[str]) -> Vocabulary:
+    """The words sorted out; where none is frequent, or short, any of them stands in."""
+    frequent = frozenset(_COMMON.split())
+    common = tuple(word for word in words if word in frequent)
+    short = tuple(word for word in words if 1 < len(word) <= _SHORT)
+    return Vocabulary(tuple(words), common or tuple(words), short or tuple(words))
+
+
+def random_text(rng: np.random.Generator, known: Vocabulary) -> str:
     """One to three words, numbers or codes in any case, of 24 characters at most."""
     count = int(rng.choice((1, 2, 3), p=(0.86, 0.11, 0.03)))
-    text = " ".join(_token(rng, words) for _ in range(count))
+    text = " ".join(_token(rng, known) for _ in range(count))
     return text[:_LONGEST].strip() or "a"
 
 
-def _token(rng: np.random.Generator, words: Sequence[str]) -> str:
+def _token(rng: np.random.Generator, known: Vocabulary) -> str:
     kind = rng.random()
-    if kind < 0.64:
+    if kind < 0.70:
+        words = known.common if kind < 0.22 else known.short if kind < 0.32 else known.words
         token = _cased(rng, words[int(rng.integers(len(words)))])
-    elif kind < 0.75:  # short words are few in a dictionary, and many on signs
-        token = _cased(rng, words[int(rng.integers(len(words)))][: int(rng.integers(2, 5))])
-    elif kind < 0.89:
+    elif kind < 0.86:
         token = _number(rng)
-    elif kind < 0.96:
-        token = _characters(rng, string.ascii_uppercase + string.digits, 2, 9)
+    elif kind < 0.95:
+        token = _characters(rng, string.ascii_uppercase + (string.digits if kind < 0.91 else ""), 2, 9)
     else:
         token = _characters(rng, string.ascii_letters, 1, 3)
     if rng.random() < 0.06:
@@ -40,13 +77,13 @@ def _cased(rng: np.random.Generator, word: str) -> str:
 
 def _number(rng: np.random.Generator) -> str:
     kind = rng.random()
-    if kind < 0.4:
-        return str(int(10 ** rng.uniform(0.3, 5)))
-    if kind < 0.6:
+    if kind < 0.5:
+        return str(int(10 ** rng.uniform(0.0, 5)))
+    if kind < 0.65:
         return _characters(rng, string.digits, 2, 11)
-    if kind < 0.75:
+    if kind < 0.8:
         return f"{'$£€'[int(rng.integers(3))] if rng.random() < 0.5 else ''}{rng.uniform(0, 100):.2f}"
-    return f"{int(rng.integers(1, 24))}:{int(rng.integers(0, 60)):02d}" if kind < 0.85 else f"{int(rng.integers(100))}%"
+    return f"{int(rng.integers(1, 24))}:{int(rng.integers(0, 60)):02d}" if kind < 0.9 else f"{int(rng.integers(100))}%"
 
 
 def _characters(rng: np.random.Generator, alphabet: str, least: int, most: int) -> str:

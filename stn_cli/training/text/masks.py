@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFont
 
-from stn_cli.training.text.content import random_text
+from stn_cli.training.text.content import Vocabulary, random_text, vocabulary
 
 HEIGHT = 48
 """Pixels from the top to the bottom of a word's ink."""
@@ -29,7 +29,7 @@ class Mask(NamedTuple):
 def render_masks(fonts: Sequence[Path], words: Sequence[str], count: int, seed: int, workers: int) -> list[Mask]:
     """`count` masks, the same whatever the number of worker processes."""
     jobs = range(-(-count // _WORDS_A_FONT))
-    render = partial(_render_some, list(fonts), list(words), seed)
+    render = partial(_render_some, list(fonts), vocabulary(words), seed)
     if workers < 2:
         parts = [render(job) for job in jobs]
     else:
@@ -38,14 +38,14 @@ def render_masks(fonts: Sequence[Path], words: Sequence[str], count: int, seed: 
     return [mask for part in parts for mask in part][:count]
 
 
-def _render_some(fonts: list[Path], words: list[str], seed: int, job: int) -> list[Mask]:
+def _render_some(fonts: list[Path], known: Vocabulary, seed: int, job: int) -> list[Mask]:
     """Words in one font; another font is drawn for what this one cannot write."""
     rng = np.random.default_rng((seed, job))
     masks: list[Mask] = []
     while len(masks) < _WORDS_A_FONT:
         font = ImageFont.truetype(fonts[int(rng.integers(len(fonts)))], _FONT_SIZE)
         for _ in range(2 * _WORDS_A_FONT):
-            text = random_text(rng, words)
+            text = random_text(rng, known)
             ink = render_text(font, text, spacing=_spacing(rng))
             if ink is not None and len(masks) < _WORDS_A_FONT:
                 masks.append(Mask(text, ink))
