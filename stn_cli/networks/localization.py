@@ -89,10 +89,9 @@ class LocalizationNet(nn.Module):
     directions: Tensor
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
-        standardize, trunk, *rest = self.trunk
-        fine = trunk[:-_LAST_LEVEL](standardize(x))
-        features = trunk[-_LAST_LEVEL:](fine)
-        raw = self.head(nn.Sequential(*rest)(features)).float()
+        levels = cast("nn.Sequential", self.trunk[1])
+        fine = levels[:-_LAST_LEVEL](self.trunk[0](x))
+        raw = self.head(self.trunk[2:](levels[-_LAST_LEVEL:](fine))).float()
         dof, bound = len(self.identity), self.config.bound
         step = bound * torch.tanh(raw[:, :dof] / bound)
         votes = raw[:, dof + 1 :] if self.votes is None else self.votes(fine).float()
