@@ -70,7 +70,7 @@ def milliseconds_a_crop(checkpoint: Checkpoint, rounds: int) -> float:
     """Median of all localization passes of a model on a batch, by its length."""
     engine, rng = OnnxEngine(checkpoint), np.random.default_rng(0)
     passes = [
-        (graph, list(rng.random((BATCH, engine.model.channels, *stage.input_size), dtype=np.float32)))
+        (graph, rng.random((BATCH, engine.model.channels, *stage.input_size), dtype=np.float32))
         for graph, stage in zip(graph_names(engine.model), engine.model.stages, strict=False)  # a classifier is not one
         for _ in range(stage.repeat)
     ]

@@ -11,9 +11,10 @@ Array = Any
 
 def namespace(*arrays: Array) -> Any:
     """The array API namespace of the arrays: NumPy itself, which is one since 2.0, or `array_api_compat.torch`."""
-    if all(isinstance(array, np.ndarray | np.generic) for array in arrays):
-        return np  # array_api_compat's own costs a tenth of a second at import
-    return array_api_compat.array_namespace(*arrays)
+    for array in arrays:
+        if not isinstance(array, (np.ndarray, np.generic)):
+            return array_api_compat.array_namespace(*arrays)
+    return np  # array_api_compat's own costs a tenth of a second at import
 
 
 def at_least_float32(array: Array) -> Array:
@@ -26,12 +27,16 @@ def at_least_float32(array: Array) -> Array:
 
 def widest(array: Array) -> Array:
     """The array in float64, on devices that know it."""
+    if isinstance(array, np.ndarray):
+        return array.astype(np.float64, copy=False)
     device = getattr(array_api_compat.device(array), "type", "cpu")
     return array if device == "mps" else namespace(array).astype(array, namespace(array).float64)
 
 
 def like(values: Any, array: Array) -> Array:
     """`values` (NumPy array or nested sequence) in the library, dtype and device of `array`."""
+    if isinstance(array, np.ndarray):
+        return np.asarray(values, dtype=array.dtype)
     return namespace(array).asarray(values, dtype=array.dtype, device=array_api_compat.device(array))
 
 

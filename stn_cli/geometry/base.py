@@ -1,11 +1,15 @@
 """What every transform can do, and the numerical inverse of those that have none in closed form."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from stn_cli.errors import GeometryError
 from stn_cli.geometry.arrays import Array, like, namespace
+
+Part = int | slice | None | Array
+"""An index into a batch."""
 
 
 class Transform(ABC):
@@ -32,6 +36,10 @@ class Transform(ABC):
     @abstractmethod
     def inverse(self) -> "Transform":
         """The map from source points to output points."""
+
+    def __getitem__(self, part: Part) -> Self:
+        """One transform of a batch, a part of the batch, or, by None, a batch of this one."""
+        return dataclasses.replace(self, theta=self.theta[part])  # type: ignore[type-var]
 
     def __matmul__(self, other: "Transform") -> "Transform":
         """`(a @ b)(p) == a(b(p))`, in the smallest family that holds the result exactly."""
@@ -68,6 +76,9 @@ class InverseTransform(Transform):
         miss = self.forward(guess) - points
         reached = xp.sum(miss * miss, axis=-1, keepdims=True) < self.tolerance**2
         return xp.where(reached, guess, like(float("nan"), guess))
+
+    def __getitem__(self, part: Part) -> Self:
+        return dataclasses.replace(self, forward=self.forward[part], start=self.start[part])
 
     def _newton_step(self, guess: Array, target: Array) -> Array:
         xp = namespace(guess)

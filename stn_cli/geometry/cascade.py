@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from stn_cli.errors import GeometryError
 from stn_cli.geometry.arrays import Array, matmul, namespace
-from stn_cli.geometry.base import Transform
+from stn_cli.geometry.base import Part, Transform
 from stn_cli.geometry.linear import Affine, Linear, compose_linear
 from stn_cli.geometry.tps import ThinPlateSpline
 
@@ -37,6 +37,11 @@ class Cascade(Transform):
         for stage in reversed(outer):
             product, points = matmul(stage.jacobian(points), product), stage(points)
         return product
+
+    def __getitem__(self, part: Part) -> Self:
+        return type(self)(
+            tuple(stage[part] if part is None or stage.theta.ndim > 1 else stage for stage in self.stages)
+        )
 
     def inverse(self) -> "Cascade":
         return Cascade(tuple(stage.inverse() for stage in reversed(self.stages)))

@@ -1,7 +1,7 @@
 """Where the control points of a spline lie in the crop, and the spline's system, solved once per layout."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ class GridLayout:
         """What distances along x and y count."""
         return 1.0, 1.0
 
-    @property
+    @cached_property
     def points(self) -> Float64[np.ndarray, "k 2"]:
         axis = np.linspace(-1.0, 1.0, self.n)
         x, y = np.meshgrid(axis, axis)
@@ -49,7 +49,7 @@ class BorderLayout:
         """What distances along x and y count."""
         return 1.0, 1.0
 
-    @property
+    @cached_property
     def points(self) -> Float64[np.ndarray, "k 2"]:
         x = np.linspace(-1.0, 1.0, self.n)
         return np.concatenate([np.stack((x, np.full(self.n, y)), axis=-1) for y in (-1.0, 1.0)])

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from stn_cli.geometry.arrays import detached, like, namespace
 from stn_cli.geometry.base import Transform
@@ -12,8 +13,19 @@ from stn_cli.geometry.frames import Size, pixel_points
 from stn_cli.geometry.grids import grid, outline
 from stn_cli.geometry.linear import Projective
 
-_LATTICE = (17, 17)
 _EDGE_POINTS, _COLUMNS = 33, 9
+_LATTICE = grid((17, 17))
+_EVERYWHERE = np.concatenate((_LATTICE, outline(_EDGE_POINTS)))
+
+
+def _lines() -> Float64[np.ndarray, "n 2"]:
+    """Points along the columns of a crop, from the left to the right, then along its upper and its lower border."""
+    steps, ones = np.linspace(-1.0, 1.0, _EDGE_POINTS), np.ones(_EDGE_POINTS)
+    columns = [np.stack((x * ones, steps), axis=-1) for x in np.linspace(-1.0, 1.0, _COLUMNS)]
+    return np.concatenate((*columns, *(np.stack((steps, y * ones), axis=-1) for y in (-1.0, 1.0))))
+
+
+_LINES = _lines()
 
 
 @dataclass(frozen=True)
@@ -34,9 +46,10 @@ class Quality:
 
 def quality(transform: Transform) -> Quality:
     """Quality numbers of one (unbatched) planar transform."""
-    points = like(grid(_LATTICE), transform.theta)
+    points = like(_LATTICE, transform.theta)
     xp = namespace(points)
-    determinant = xp.linalg.det(detached(transform.jacobian(points)))
+    jacobian = detached(transform.jacobian(points))
+    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
     inside = xp.all(xp.abs(detached(transform(points))) <= 1.0, axis=-1)
     low, high = float(xp.min(determinant)), float(xp.max(determinant))
     fold = low * high <= 0.0 or _crosses_horizon(transform)
@@ -49,24 +62,16 @@ def crop_size(transform: Transform, source_size: Size) -> tuple[float, float]:
     The width is the mean arc length of the upper and the lower border; the height that of columns all along the crop,
     so that the ends of a bent word, where a spline is least sure, do not decide it.
     """
-    steps, ones = np.linspace(-1.0, 1.0, _EDGE_POINTS), np.ones(_EDGE_POINTS)
-    columns = [np.stack((x * ones, steps), axis=-1) for x in np.linspace(-1.0, 1.0, _COLUMNS)]
-    rows = [np.stack((steps, y * ones), axis=-1) for y in (-1.0, 1.0)]
-    height, width = (
-        float(np.mean([_arc_length(transform, line, source_size) for line in lines])) for lines in (columns, rows)
-    )
-    return height, width
-
-
-def _arc_length(transform: Transform, edge: np.ndarray, source_size: Size) -> float:
-    points = pixel_points(detached(transform(like(edge, transform.theta))), source_size)
+    points = pixel_points(detached(transform(like(_LINES, transform.theta))), source_size)
     xp = namespace(points)
-    step = points[1:, :] - points[:-1, :]
-    return float(xp.sum(xp.sqrt(xp.sum(step * step, axis=-1))))
+    lines = xp.reshape(points, (-1, _EDGE_POINTS, 2))
+    steps = lines[:, 1:, :] - lines[:, :-1, :]
+    lengths = xp.sum(xp.sqrt(xp.sum(steps * steps, axis=-1)), axis=-1)
+    return float(xp.mean(lengths[:_COLUMNS])), float(xp.mean(lengths[_COLUMNS:]))
 
 
 def _crosses_horizon(transform: Transform) -> bool:
-    points = like(np.concatenate((grid(_LATTICE), outline(_EDGE_POINTS))), transform.theta)
+    points = like(_EVERYWHERE, transform.theta)
     for stage in reversed(transform.stages if isinstance(transform, Cascade) else (transform,)):
         if isinstance(stage, Projective) and float(namespace(points).min(detached(stage.horizon(points)))) <= 0.0:
             return True

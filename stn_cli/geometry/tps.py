@@ -1,6 +1,7 @@
 """The thin-plate spline: fixed control points in the crop, moved to where θ says in the source."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Self
 
 import numpy as np
@@ -10,6 +11,9 @@ from stn_cli.geometry.arrays import Array, at_least_float32, like, matmul, names
 from stn_cli.geometry.base import InverseTransform, Transform, check_dof
 from stn_cli.geometry.layouts import Layout, spline_weights
 from stn_cli.geometry.linear import Affine
+
+_MOST_REMEMBERED = 8192
+"""Points at which the weights of the control points are remembered: lattices and outlines come again and again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,35 +87,65 @@ class ThinPlateSpline(Transform):
         down = xp.sum(rows[:, None] * self.control_points, axis=-2)
         return down[..., 1] / xp.sqrt(xp.sum(down * down, axis=-1) + 1e-12)
 
-    def _offsets(self, points: Array) -> tuple[Array, Array]:
-        """From every control point by the layout's metric, (..., n, k, 2), and squared; in float64, since the terms of
-        a spline are large and cancel out."""
-        points = widest(points)
-        metric = like(self.layout.metric, points)
-        offset = (points[..., :, None, :] - like(self.layout.points, points)) * metric
-        square = namespace(points).sum(offset * offset, axis=-1)
-        return offset, square
-
     def _basis(self, points: Array) -> Array:
         """Weights (..., n, k) with which the control points add up to the images of the points."""
-        xp = namespace(points)
-        _, square = self._offsets(points)
-        radial, points = square * _safe_log(square), widest(points)
-        terms = xp.concat((radial, xp.ones_like(points[..., :1]), points), axis=-1)
-        return self._weighted(terms)
+        if isinstance(points, np.ndarray) and points.ndim == 2 and len(points) <= _MOST_REMEMBERED:
+            basis = _remembered_basis(self.layout, points.dtype.str, points.tobytes())
+        else:
+            basis = _basis(self.layout, points)
+        return namespace(basis).astype(basis, self.theta.dtype, copy=False)
 
     def _basis_derivatives(self, points: Array) -> tuple[Array, Array]:
-        xp = namespace(points)
-        offset, square = self._offsets(points)
-        radial = 2.0 * offset * like(self.layout.metric, offset) * (_safe_log(square) + 1.0)[..., None]
-        zero, one = xp.zeros_like(radial[..., :1, 0]), xp.ones_like(radial[..., :1, 0])
-        d_dx = xp.concat((radial[..., 0], zero, one, zero), axis=-1)
-        d_dy = xp.concat((radial[..., 1], zero, zero, one), axis=-1)
-        return self._weighted(d_dx), self._weighted(d_dy)
+        """The derivatives of these weights by x and by y."""
+        if isinstance(points, np.ndarray) and points.ndim == 2 and len(points) <= _MOST_REMEMBERED:
+            both = _remembered_derivatives(self.layout, points.dtype.str, points.tobytes())
+        else:
+            both = _basis_derivatives(self.layout, points)
+        d_dx, d_dy = (namespace(basis).astype(basis, self.theta.dtype, copy=False) for basis in both)
+        return d_dx, d_dy
 
-    def _weighted(self, terms: Array) -> Array:
-        basis = matmul(terms, like(spline_weights(self.layout), terms))
-        return namespace(basis).astype(basis, self.theta.dtype)
+
+def _basis(layout: Layout, points: Array) -> Array:
+    xp = namespace(points)
+    _, square = _offsets(layout, points)
+    radial, points = square * _safe_log(square), widest(points)
+    terms = xp.concat((radial, xp.ones_like(points[..., :1]), points), axis=-1)
+    return matmul(terms, like(spline_weights(layout), terms))
+
+
+def _basis_derivatives(layout: Layout, points: Array) -> tuple[Array, Array]:
+    xp = namespace(points)
+    offset, square = _offsets(layout, points)
+    radial = 2.0 * offset * like(layout.metric, offset) * (_safe_log(square) + 1.0)[..., None]
+    zero, one = xp.zeros_like(radial[..., :1, 0]), xp.ones_like(radial[..., :1, 0])
+    d_dx = xp.concat((radial[..., 0], zero, one, zero), axis=-1)
+    d_dy = xp.concat((radial[..., 1], zero, zero, one), axis=-1)
+    weights = like(spline_weights(layout), d_dx)
+    return matmul(d_dx, weights), matmul(d_dy, weights)
+
+
+@lru_cache(maxsize=32)
+def _remembered_basis(layout: Layout, dtype: str, points: bytes) -> np.ndarray:
+    basis: np.ndarray = _basis(layout, np.frombuffer(points, dtype).reshape(-1, 2))
+    return basis
+
+
+@lru_cache(maxsize=32)
+def _remembered_derivatives(layout: Layout, dtype: str, points: bytes) -> tuple[np.ndarray, np.ndarray]:
+    d_dx, d_dy = _basis_derivatives(layout, np.frombuffer(points, dtype).reshape(-1, 2))
+    return d_dx, d_dy
+
+
+def _offsets(layout: Layout, points: Array) -> tuple[Array, Array]:
+    """From every control point by the layout's metric, (..., n, k, 2), and squared.
+
+    In float64, since the terms of a spline are large and cancel out.
+    """
+    points = widest(points)
+    metric = like(layout.metric, points)
+    offset = (points[..., :, None, :] - like(layout.points, points)) * metric
+    square = namespace(points).sum(offset * offset, axis=-1)
+    return offset, square
 
 
 def _combined(basis: Float[Array, "*batch n k"], points: Float[Array, "*batch2 k 2"]) -> Array:

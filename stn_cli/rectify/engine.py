@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,14 @@ from jaxtyping import Float32
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.errors import DeviceError, ModelError
-from stn_cli.geometry import Attention, Transform, enlarged, letterbox, refined, righted
+from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Transform, enlarged, letterbox, refined, righted
 from stn_cli.images import Pixels
 from stn_cli.networks.config import ModelConfig
 from stn_cli.sampling.footprint import Fill, Resample
-from stn_cli.sampling.warp import warp
+from stn_cli.sampling.warp import Each, warp, warp_each
 
 Size = tuple[int, int]
 Small = Float32[np.ndarray, "h w c"]
-Each = Callable[..., Iterable[Any]]
-"""`map`, or that of a thread pool."""
 
 _SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
@@ -56,11 +54,11 @@ class Engine(ABC):
         """A small copy in the engine's own form."""
 
     @abstractmethod
-    def view(self, taken: Any, transform: Transform, size: Size) -> Any:
-        """What a net is shown: (c, h, w) float32, 0…1; c is the model's channels."""
+    def views(self, taken: Sequence[Any], transforms: Transform, size: Size, each: Each) -> Any:
+        """What a net is shown by a batch of transforms: (b, c, h, w) float32, 0…1; c is the model's channels."""
 
     @abstractmethod
-    def infer(self, graph: str, views: Sequence[Any]) -> list[np.ndarray]:
+    def infer(self, graph: str, views: Any) -> list[np.ndarray]:
         """The outputs of a net for a batch of views."""
 
     @abstractmethod
@@ -69,54 +67,38 @@ class Engine(ABC):
 
     def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> list[Location]:
         """Runs all stages, then the classifier, on the small copies of a batch of images of (height, width)."""
-        transforms = [self._whole(size) for size in sizes]
-        odds = np.zeros(len(smalls))
+        found = self._whole(sizes)
+        odds, confidence = np.zeros(len(smalls)), np.ones(len(smalls))
         taken = [self.take(small) for small in smalls]
-        confidence = np.ones(len(smalls))
         *localizers, last = graph_names(self.model)
         localizers += [last] if self.model.classifier is None else []
         named = list(zip(localizers, self.model.stages, strict=True))
         for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):
-            frames = [enlarged(transform, stage.margin) for transform in transforms]
-            views = list(each(self.view, taken, frames, [stage.input_size] * len(taken)))
+            views = self.views(taken, enlarged(found, stage.margin), stage.input_size, each)
             theta, confidence, *upright = self.infer(graph, views)
             if not all(np.isfinite(said).all() for said in (theta, *upright)):
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
-            transforms = [
-                refined(transform, stage.transform.spec(row.astype(np.float64)), stage.margin)
-                for transform, row in zip(transforms, theta, strict=True)
-            ]
-            if upright:
-                transforms, odds = self._righted(transforms, odds + upright[0])
-                confidence = confidence * self._sure_of_up(transforms, odds)
-        labels = self._classify(taken, transforms, each)
-        return [
-            Location(transform, float(sure), *label)
-            for transform, sure, label in zip(transforms, confidence, labels, strict=True)
-        ]
+            found = refined(found, stage.transform.spec(theta.astype(np.float64)), stage.margin)
+            if upright and isinstance(found, ThinPlateSpline):
+                found, odds = righted(found, odds + upright[0], self.model.upright_odds)
+                sure = odds + self.model.upright_odds * found.uprightness()
+                confidence = confidence / (1 + np.exp(-sure))
+        labels = self._classify(taken, found, each)
+        return [Location(found[number], float(confidence[number]), *label) for number, label in enumerate(labels)]
 
-    def _righted(self, splines: Sequence[Any], odds: np.ndarray) -> tuple[list[Transform], np.ndarray]:
-        """The splines upright by all votes so far, and the log-odds of those for them."""
-        pairs = [righted(spline, odd, self.model.upright_odds) for spline, odd in zip(splines, odds, strict=True)]
-        return [spline for spline, _ in pairs], np.array([odd for _, odd in pairs])
-
-    def _sure_of_up(self, splines: Sequence[Any], odds: np.ndarray) -> np.ndarray:
-        """Probability that they are not upside down."""
-        prior = self.model.upright_odds * np.array([spline.uprightness() for spline in splines])
-        return 1 / (1 + np.exp(-(odds + prior)))
-
-    def _whole(self, size: Size) -> Transform:
+    def _whole(self, sizes: Sequence[Size]) -> Transform:
         if self.model.fit == "letterbox":
-            return letterbox(size, self.model.stages[0].input_size)
-        return Attention.identity()
+            input_size = self.model.stages[0].input_size
+            return Affine(np.stack([letterbox(size, input_size).theta for size in sizes]))
+        return Attention(np.tile(Attention.identity_theta, (len(sizes), 1)))
 
     def _classify(
-        self, taken: Sequence[Any], transforms: Sequence[Transform], each: Each
+        self, taken: Sequence[Any], transforms: Transform, each: Each
     ) -> Sequence[tuple[str, float] | tuple[None, None]]:
         classifier = self.model.classifier
         if classifier is None:
             return [(None, None)] * len(taken)
-        views = list(each(self.view, taken, transforms, [classifier.input_size] * len(taken)))
+        views = self.views(taken, transforms, classifier.input_size, each)
         (probabilities,) = self.infer("classifier.onnx", views)
         best = probabilities.argmax(axis=1)
         return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
@@ -150,13 +132,16 @@ class OnnxEngine(Engine):
     def take(self, small: Small) -> Small:
         return luminance(small) if self.model.channels == 1 else small
 
-    def view(self, taken: Small, transform: Transform, size: Size) -> Float32[np.ndarray, "c h w"]:
-        seen = warp(taken, transform, size)
-        return np.ascontiguousarray(np.broadcast_to(seen, (*size, self.model.channels)).transpose(2, 0, 1))
+    def views(
+        self, taken: Sequence[Small], transforms: Transform, size: Size, each: Each
+    ) -> Float32[np.ndarray, "b c h w"]:
+        colours = (*size, self.model.channels)
+        seen = [np.broadcast_to(crop, colours) for crop in warp_each(taken, transforms, size, each)]
+        return np.ascontiguousarray(np.stack(seen).transpose(0, 3, 1, 2))
 
-    def infer(self, graph: str, views: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def infer(self, graph: str, views: np.ndarray) -> list[np.ndarray]:
         try:
-            outputs: list[np.ndarray] = self.sessions[graph].run(None, {"image": np.stack(views)})
+            outputs: list[np.ndarray] = self.sessions[graph].run(None, {"image": views})
         except Exception as error:  # as above
             raise ModelError(f"{self.checkpoint.path / graph} cannot be run: {error}") from error
         return outputs

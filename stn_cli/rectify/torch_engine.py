@@ -16,6 +16,7 @@ from stn_cli.images import Pixels
 from stn_cli.rectify.engine import Engine, Size, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Fill, Resample, fill_values, weighted_fill
+from stn_cli.sampling.warp import Each
 
 
 def is_available(device: str) -> bool:
@@ -42,13 +43,18 @@ class TorchEngine(Engine):
         return torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None]
 
     @torch.inference_mode()
-    def view(self, taken: Float[Tensor, "1 c h w"], transform: Transform, size: Size) -> Float[Tensor, "c h w"]:
-        return sample(taken, self._moved(transform), size)[0].float().expand(self.model.channels, -1, -1)
+    def views(
+        self, taken: Sequence[Float[Tensor, "1 c h w"]], transforms: Transform, size: Size, each: Each
+    ) -> Float[Tensor, "b c h w"]:
+        del each  # the device is one
+        moved = self._moved(transforms)
+        seen = [sample(image, moved[number], size)[0].float() for number, image in enumerate(taken)]
+        batch = torch.stack([view.expand(self.model.channels, -1, -1) for view in seen])
+        return batch.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def infer(self, graph: str, views: Sequence[Tensor]) -> list[np.ndarray]:
-        batch = torch.stack(list(views)).to(memory_format=torch.channels_last)
-        return [output.float().cpu().numpy() for output in self.nets[graph](batch)]
+    def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:
+        return [output.float().cpu().numpy() for output in self.nets[graph](views)]
 
     @torch.inference_mode()
     def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:

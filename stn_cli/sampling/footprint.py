@@ -5,14 +5,17 @@ first shrunk by area averages to a pyramid level still finer than the crop, then
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Float64, Num
 
 from stn_cli.errors import UsageError
 from stn_cli.geometry import Transform, grid
-from stn_cli.geometry.arrays import detached, like, namespace
+from stn_cli.geometry.arrays import Array, detached, like, namespace
 
 Resample = Literal["auto", "bilinear", "bicubic", "nearest"]
 Fill = Literal["border"] | tuple[float, ...]
@@ -47,21 +50,44 @@ POINTWISE = Footprint(0, (1, 1))
 
 def footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> Footprint:
     """Plan for reading a crop of `output_size` from a source of `source_size`; one plan for a whole batch."""
-    lattice = grid((_LATTICE_POINTS,) * transform.dims)
-    points = like(lattice, transform.theta)
+    spread = namespace(transform.theta).reshape(
+        _spread(transform, np.array(source_size), output_size), (-1, transform.dims)
+    )
+    return _plan(spread, source_size)
+
+
+def footprints(
+    transforms: Transform, source_sizes: Sequence[tuple[int, ...]], output_size: tuple[int, ...]
+) -> list[Footprint]:
+    """A plan for each transform of a batch (b, dof), whose sources differ in size."""
+    sides = np.array(source_sizes)[:, None, :]
+    return [_plan(*each) for each in zip(_spread(transforms, sides, output_size), source_sizes, strict=True)]
+
+
+def _spread(transform: Transform, source_sides: Num[np.ndarray, "*batch dims"], output_size: tuple[int, ...]) -> Array:
+    """Source pixels that a step of one crop pixel along each axis (x first) covers, on a lattice: (..., n, dims)."""
+    points = like(_lattice(transform.dims), transform.theta)
     xp = namespace(points)
     jacobian = detached(transform.jacobian(points))
-    to_source = like(np.array(source_size[::-1])[:, None] / np.array(output_size[::-1])[None, :], points)
+    to_source = like(source_sides[..., ::-1, None] / np.array(output_size[::-1]), points)
     pixels = jacobian * to_source
-    spread = xp.sqrt(xp.sum(pixels * pixels, axis=-2))
-    spread = xp.reshape(spread, (-1, transform.dims))
-    widest = [float(xp.max(spread[:, axis])) for axis in range(transform.dims)]
+    return xp.sqrt(xp.sum(pixels * pixels, axis=-2))
+
+
+def _plan(spread: Float[Array, "n dims"], source_size: tuple[int, ...]) -> Footprint:
+    xp, dims = namespace(spread), spread.shape[-1]
+    widest = [float(most) for most in xp.max(spread, axis=0)]
     if not all(math.isfinite(value) for value in widest):
-        return Footprint(0, (1,) * transform.dims)
+        return Footprint(0, (1,) * dims)
     level = max(_level(float(xp.min(spread)) / _FINER_THAN_CROP), _level(2 * max(widest) / _MOST_READINGS))
     level = min(level, _level(float(min(source_size))))
     readings = tuple(min(max(1, math.ceil(value / 2**level - _SLACK)), _MOST_READINGS) for value in reversed(widest))
     return Footprint(level, readings)
+
+
+@lru_cache(maxsize=2)
+def _lattice(dims: int) -> Float64[np.ndarray, "n dims"]:
+    return grid((_LATTICE_POINTS,) * dims)
 
 
 def fill_values(fill: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -1,15 +1,27 @@
 """The CPU sampler: OpenCV on whole pixels, with the behaviour of `differentiable.sample` within one grey level."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Float32, Num
 
 from stn_cli.errors import ImageError
-from stn_cli.geometry import Transform, grid
-from stn_cli.sampling.footprint import POINTWISE, Fill, Resample, fill_values, footprint, weighted_fill
+from stn_cli.geometry import Affine, Linear, Transform
+from stn_cli.sampling.footprint import (
+    POINTWISE,
+    Fill,
+    Footprint,
+    Resample,
+    fill_values,
+    footprint,
+    footprints,
+    weighted_fill,
+)
+from stn_cli.sampling.lattice import Knots, between, lattices
 
 _INTERPOLATION = {
     "auto": cv2.INTER_LINEAR,
@@ -22,6 +34,8 @@ _STRIP_READINGS = 1 << 20
 _OPENCV_SIDE = 32_766
 """`cv2.remap` counts pixels in 16 bits."""
 
+Each = Callable[..., Iterable[Any]]
+"""`map`, or that of a thread pool."""
 Border = tuple[float, ...] | None
 """What lies outside a level, a value a channel; None: its border continued."""
 
@@ -46,22 +60,89 @@ def warp(
         ImageError: a side exceeds what OpenCV can address.
         UsageError: there are neither one nor as many fill values as channels.
     """
-    source_size = pixels.shape[:2]
-    plan = footprint(transform, source_size, size) if resample == "auto" else POINTWISE
-    channels = pixels.shape[2]
-    has_alpha = channels in (2, 4)
-    border = _border_value(fill, channels, _full(pixels.dtype))
-    level, extent = _shrunk(_premultiplied(pixels) if has_alpha else pixels, plan.level, border)
+    plan = footprint(transform, pixels.shape[:2], size) if resample == "auto" else POINTWISE
+    has_alpha = pixels.shape[2] in (2, 4)
+    border = _border_value(fill, pixels.shape[2], _full(pixels.dtype))
+    plane = _premultiplied(pixels) if has_alpha else pixels
+    crop = _warped(plane, _Map.of(transform, plan, plane.shape[:2], size), resample, border)
+    return _straight(crop, pixels.dtype) if has_alpha else crop
+
+
+def warp_each(
+    images: Sequence[Float32[np.ndarray, "_ _ _"]], transforms: Transform, size: tuple[int, int], each: Each = map
+) -> list[Float32[np.ndarray, "_ _ _"]]:
+    """One crop (h, w, c) of each image, without alpha, by a batch of transforms; anti-aliased, borders continued.
+
+    `each` is `map`, or that of a thread pool.
+    """
+    maps = _Map.of_each(transforms, [image.shape[:2] for image in images], size)
+    return list(each(lambda image, where: _warped(image, where, "auto", None), images, maps))
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Where a crop of `size` is read, and how often.
+
+    Attributes:
+        knots: of what is not linear; None for what is, or is too wild for a lattice.
+    """
+
+    transform: Transform
+    plan: Footprint
+    size: tuple[int, int]
+    knots: Knots | None
+
+    @classmethod
+    def of(cls, transform: Transform, plan: Footprint, source: tuple[int, int], size: tuple[int, int]) -> "_Map":
+        if _is_flat(transform):
+            return cls(transform, plan, size, None)
+        (knots,) = lattices(transform[None], [_extent(source, plan)], size)
+        return cls(transform, plan, size, knots)
+
+    @classmethod
+    def of_each(cls, transforms: Transform, sources: Sequence[tuple[int, int]], size: tuple[int, int]) -> "list[_Map]":
+        plans = footprints(transforms, sources, size)
+        extents = [_extent(source, plan) for source, plan in zip(sources, plans, strict=True)]
+        found = [None] * len(plans) if _is_flat(transforms) else lattices(transforms, extents, size)
+        return [cls(transforms[i], plan, size, knots) for i, (plan, knots) in enumerate(zip(plans, found, strict=True))]
+
+    def positions(self, rows: slice, readings: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of all readings for some rows of the crop, 0…1 across the source."""
+        fine = self.size[0] * readings[0], self.size[1] * readings[1]
+        fine_rows = slice(rows.start * readings[0], rows.stop * readings[0])
+        if self.knots is not None:
+            return between(self.knots, fine, fine_rows)
+        y, x = ((2.0 * np.arange(side) + 1.0) / side - 1.0 for side in fine)
+        y = y[fine_rows]
+        if isinstance(self.transform, Linear) and _is_flat(self.transform):
+            (a, b, c), (d, e, f), _ = self.transform.matrix
+            flat = a * x + (b * y + c)[:, None], d * x + (e * y + f)[:, None]
+        else:
+            points = self.transform(np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1).reshape(-1, 2))
+            flat = tuple(points.T.reshape(2, len(y), len(x)))
+        position_x, position_y = ((axis + 1.0) / 2.0 for axis in flat)
+        return position_x, position_y
+
+
+def _warped(pixels: np.ndarray, where: _Map, resample: Resample, border: Border) -> np.ndarray:
+    """The crop of whole pixels without alpha, or with colours weighted by it."""
+    plan, size = where.plan, where.size
+    level, extent = _shrunk(pixels, plan.level, border), _extent(pixels.shape[:2], plan)
     if max(*level.shape[:2], *size) > _OPENCV_SIDE:
         raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
     strips = [
-        _averaged(_read(level, extent * _positions(transform, size, readings, strip), resample, border), readings)
+        _averaged(_read(level, extent, where.positions(strip, readings), resample, border), readings)
         for strip in _strips(size[0], rows)
     ]
-    crop = np.concatenate(strips) if len(strips) > 1 else strips[0]
-    return _straight(crop, pixels.dtype) if has_alpha else crop
+    crop: np.ndarray = np.concatenate(strips) if len(strips) > 1 else strips[0]
+    return crop
+
+
+def _is_flat(transform: Transform) -> bool:
+    """Its positions are sums of a term for the row and one for the column."""
+    return isinstance(transform, Linear) and transform.rank <= Affine.rank
 
 
 def _strips(height: int, rows: int) -> Iterator[slice]:
@@ -69,31 +150,20 @@ def _strips(height: int, rows: int) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def _positions(
-    transform: Transform, size: tuple[int, int], readings: tuple[int, ...], rows: slice
-) -> Float[np.ndarray, "fine_h fine_w 2"]:
-    """Where the readings for some rows of the crop lie in the source, 0…1 across it."""
-    height, width = size
-    fine = ((rows.stop - rows.start) * readings[0], width * readings[1])
-    points = grid(fine)
-    # The grid spans −1…1 over these rows alone; y becomes that of the whole crop.
-    points[:, 1] = (2 * rows.start + (points[:, 1] + 1.0) * (rows.stop - rows.start)) / height - 1.0
-    positions: np.ndarray = (transform(points) + 1.0) / 2.0
-    return positions.reshape(*fine, 2)
-
-
-def _read(level: np.ndarray, positions: np.ndarray, resample: Resample, border: Border) -> np.ndarray:
-    """Interpolated values at positions (x, y) in pixels of the level, corner-based."""
-    centred = (positions - 0.5).astype(np.float32)
-    values = cv2.remap(
-        level,
-        centred[..., 0],
-        centred[..., 1],
-        _INTERPOLATION[resample],
-        borderMode=_border_mode(border),
-        borderValue=border or (0.0,),
+def _read(
+    level: np.ndarray,
+    extent: np.ndarray,
+    positions: tuple[np.ndarray, np.ndarray],
+    resample: Resample,
+    border: Border,
+) -> np.ndarray:
+    """Interpolated values at positions x and y, 0…1 across the source, of which the level shows `extent` pixels."""
+    # OpenCV counts from the centre of the first pixel.
+    x, y = ((axis * side - 0.5).astype(np.float32) for axis, side in zip(positions, extent, strict=True))
+    values: np.ndarray = cv2.remap(
+        level, x, y, _INTERPOLATION[resample], borderMode=_border_mode(border), borderValue=border or (0.0,)
     )
-    return values.reshape(*centred.shape[:2], level.shape[2])
+    return values.reshape(*x.shape, level.shape[2])
 
 
 def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:
@@ -105,16 +175,21 @@ def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
 
 
-def _shrunk(pixels: np.ndarray, level: int, border: Border) -> tuple[np.ndarray, Float[np.ndarray, "2"]]:
-    """The pyramid level, and the source's extent (x, y) in its pixels: levels are padded to whole pixels."""
-    height, width = pixels.shape[:2]
-    step = 2**level
-    if level:
-        padding = (0, -height % step, 0, -width % step)
-        padded = cv2.copyMakeBorder(pixels, *padding, _border_mode(border), value=border or (0.0,))
-        small = cv2.resize(padded, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
-        pixels = small.reshape(*small.shape[:2], pixels.shape[2])
-    return pixels, np.array([width / step, height / step])
+def _shrunk(pixels: np.ndarray, level: int, border: Border) -> np.ndarray:
+    """The pyramid level, padded to whole pixels."""
+    if not level:
+        return pixels
+    (height, width), step = pixels.shape[:2], 2**level
+    padding = (0, -height % step, 0, -width % step)
+    padded = cv2.copyMakeBorder(pixels, *padding, _border_mode(border), value=border or (0.0,))
+    small: np.ndarray = cv2.resize(padded, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
+    return small.reshape(*small.shape[:2], pixels.shape[2])
+
+
+def _extent(source: tuple[int, int], plan: Footprint) -> Float[np.ndarray, "2"]:
+    """Width and height of the source in pixels of its level, which is padded to whole ones."""
+    extent: np.ndarray = np.array([source[1], source[0]]) / 2**plan.level
+    return extent
 
 
 def _border_mode(border: Border) -> int:

@@ -292,3 +292,13 @@ def test_cascade_of_linear_stages_equals_their_product():
     np.testing.assert_allclose(chain(points), (a @ b)(points), atol=1e-12)
     np.testing.assert_allclose(chain.jacobian(points), (a @ b).jacobian(points), atol=1e-12)
     np.testing.assert_allclose(chain.inverse()(points), (a @ b).inverse()(points), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_is_taken_apart_and_made_of_one(name):
+    one = example(name)
+    points = points_in(one)
+    several = one[None][np.zeros(3, int)]
+    assert several(points).shape == (3, *points.shape)
+    np.testing.assert_allclose(several[1](points), one(points))
+    np.testing.assert_allclose(several[1:](points), one[None][np.zeros(2, int)](points))

@@ -1,0 +1,109 @@
+"""Where the pixels of a crop lie in its source, interpolated between the knots of a lattice.
+
+A bent transform costs too much to be evaluated at every pixel. It is smooth, so that piecewise cubics through a few
+knots stray from it by hundredths of a pixel; every lattice is held against one half as fine before it is used.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from stn_cli.geometry import Transform
+
+Knots = Float64[np.ndarray, "_ _ 2"]
+"""Positions (x, y) in the source, 0…1 across it, of knots from one corner of the crop to the other."""
+
+_CELL = 8
+"""Pixels of the crop between two knots, to begin with, where that takes neither too few nor too many cells."""
+_FEWEST_CELLS, _MANY_CELLS = 4, 32
+_MOST_KNOTS = 1 << 16
+_TOLERANCE = 0.005
+"""Pixels by which a lattice half as fine may be wrong. The error of the lattice itself is about a quarter of it."""
+
+
+def lattices(
+    transforms: Transform, extents: Sequence[Float[np.ndarray, "2"]], size: tuple[int, int]
+) -> list[Knots | None]:
+    """The lattice of each transform of a batch for a crop of `size`; None for one so wild that it would not pay.
+
+    Args:
+        extents: (width, height) of each source, in the pixels that count.
+    """
+    found: list[Knots | None] = [None] * len(extents)
+    pending, pixels = np.arange(len(extents)), np.array(extents)
+    rows, columns = _cells(size)
+    most = max(rows * columns, min(size[0] * size[1], _MOST_KNOTS))
+    while len(pending) and rows * columns <= most:
+        knots = _knots(transforms[pending], rows, columns)
+        too_coarse = ~(_strays(knots, pixels[pending]) <= _TOLERANCE)  # what is no number is never fine enough
+        settled = ~too_coarse.any(axis=1)
+        for number in np.flatnonzero(settled):
+            found[pending[number]] = knots[number]
+        pending = pending[~settled]
+        rows *= 1 + int(too_coarse[:, 0].any())
+        columns *= 1 + int(too_coarse[:, 1].any())
+    return found
+
+
+def between(
+    knots: Knots, size: tuple[int, int], rows: slice
+) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "h w"]]:
+    """What the knots say, x and y, at the pixel centres of some rows of a crop of `size`."""
+    down = _weights(len(knots) - 1, size[0], rows.start, rows.stop)
+    along = _weights(len(knots[0]) - 1, size[1], 0, size[1])
+    x, y = (down @ knots[..., axis] @ along.T for axis in (0, 1))
+    return x, y
+
+
+def _knots(transforms: Transform, rows: int, columns: int) -> Float64[np.ndarray, "b _ _ 2"]:
+    source = transforms(_lattice(rows, columns)).astype(np.float64, copy=False)
+    knots: np.ndarray = (source + 1.0) / 2.0
+    return knots.reshape(-1, rows + 1, columns + 1, 2)
+
+
+def _strays(knots: Float64[np.ndarray, "b m n 2"], extents: Float[np.ndarray, "b 2"]) -> Float[np.ndarray, "b 2"]:
+    """How far knots lie from the cubics through every second of them, along columns and along rows, in pixels."""
+    b, m, n, _ = knots.shape
+    down, along = _from_every_second(m - 1), _from_every_second(n - 1)
+    by_columns = (down @ knots[:, ::2].reshape(b, -1, 2 * n)).reshape(knots.shape)
+    by_rows = along @ knots[:, :, ::2]
+    farthest = [(np.abs(cubic - knots).max(axis=(1, 2)) * extents).max(axis=1) for cubic in (by_columns, by_rows)]
+    return np.stack(farthest, axis=1)
+
+
+def _cells(size: tuple[int, int]) -> tuple[int, int]:
+    """Powers of two, so that the lattice can be halved."""
+    rows, columns = (2 ** math.ceil(math.log2(side / _CELL)) for side in size)
+    return min(max(_FEWEST_CELLS, rows), _MANY_CELLS), min(max(_FEWEST_CELLS, columns), _MANY_CELLS)
+
+
+@lru_cache(maxsize=64)
+def _lattice(rows: int, columns: int) -> Float64[np.ndarray, "n 2"]:
+    """Points of the crop, −1…1, row by row."""
+    y, x = np.meshgrid(np.linspace(-1.0, 1.0, rows + 1), np.linspace(-1.0, 1.0, columns + 1), indexing="ij")
+    return np.stack((x.ravel(), y.ravel()), axis=-1)
+
+
+@lru_cache(maxsize=16)
+def _from_every_second(cells: int) -> Float64[np.ndarray, "n knots"]:
+    return _cubic(cells // 2, np.arange(cells + 1) / 2)
+
+
+@lru_cache(maxsize=16)
+def _weights(cells: int, side: int, first: int, last: int) -> Float64[np.ndarray, "n knots"]:
+    """What every knot along an axis counts at the pixels from `first` to `last` of `side`."""
+    return _cubic(cells, (np.arange(first, last) + 0.5) * (cells / side))
+
+
+def _cubic(cells: int, at: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n knots"]:
+    """Weights of Lagrange's interpolation between the four nearest of the knots at 0, 1, …, `cells`."""
+    nodes = min(4, cells + 1)
+    first = np.clip(np.floor(at).astype(int) - 1, 0, cells + 1 - nodes)
+    local, row = at - first, np.arange(len(at))
+    weights = np.zeros((len(at), cells + 1))
+    for node in range(nodes):
+        weights[row, first + node] = np.prod([(local - n) / (node - n) for n in range(nodes) if n != node], axis=0)
+    return weights
