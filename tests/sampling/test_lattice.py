@@ -36,7 +36,7 @@ def test_knots_stray_from_the_transform_by_hundredths_of_a_pixel_at_most(name, s
     assert np.abs(stated(knots, size, extent) - exact(mild(name), size, extent)).max() < 0.01
 
 
-@pytest.mark.parametrize("name", SPLINES)
+@pytest.mark.parametrize("name", ["border 2x5", "ribbon 2x5"])
 def test_a_batch_is_its_transforms_one_by_one(name):
     thetas = np.stack([spline_theta(name, spread, seed) for seed, spread in enumerate((0.0, 0.005, 0.01))])
     splines, extents = spec(name)(thetas), [np.array([50.0 * i, 40.0]) for i in (1, 2, 3)]
