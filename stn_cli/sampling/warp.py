@@ -96,13 +96,13 @@ class _Map:
     def of(cls, transform: Transform, plan: Footprint, source: tuple[int, int], size: tuple[int, int]) -> "_Map":
         if _is_flat(transform):
             return cls(transform, plan, size, None)
-        (knots,) = lattices(transform[None], [_extent(source, plan)], size)
+        (knots,) = lattices(transform[None], [_crop_pixels(source, plan)], size)
         return cls(transform, plan, size, knots)
 
     @classmethod
     def of_each(cls, transforms: Transform, sources: Sequence[tuple[int, int]], size: tuple[int, int]) -> "list[_Map]":
         plans = footprints(transforms, sources, size)
-        extents = [_extent(source, plan) for source, plan in zip(sources, plans, strict=True)]
+        extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
         found = [None] * len(plans) if _is_flat(transforms) else lattices(transforms, extents, size)
         return [cls(transforms[i], plan, size, knots) for i, (plan, knots) in enumerate(zip(plans, found, strict=True))]
 
@@ -190,6 +190,12 @@ def _extent(source: tuple[int, int], plan: Footprint) -> Float[np.ndarray, "2"]:
     """Width and height of the source in pixels of its level, which is padded to whole ones."""
     extent: np.ndarray = np.array([source[1], source[0]]) / 2**plan.level
     return extent
+
+
+def _crop_pixels(source: tuple[int, int], plan: Footprint) -> Float[np.ndarray, "2"]:
+    """Width and height of the source in pixels of the crop, or in its own where those are larger."""
+    pixels: np.ndarray = _extent(source, plan) / max(plan.readings)
+    return pixels
 
 
 def _border_mode(border: Border) -> int:
