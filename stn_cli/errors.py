@@ -12,7 +12,7 @@
     ├── TrainingDataError        9    the data cannot be trained on
     └── CheckFailedError        10    a verification did not pass
 
-The codes are part of the stable interface. 0 is success and 130 an interruption by the user.
+The codes are part of the stable interface. 0 is success, 130 an interruption by the user, 143 one by SIGTERM.
 """
 
 EXIT_OK = 0

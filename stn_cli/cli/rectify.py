@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stn_cli.cli.output import errors_reported, result, say, shorten
+from stn_cli.cli.stopping import GentleStop, stops_gently
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -62,15 +63,24 @@ def rectify(
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Take sub-folders along.")] = True,
     on_exists: Annotated[
         Literal["error", "skip", "overwrite"],
-        typer.Option(help="Where an output exists: stop before anything is written, leave it, or write it anew."),
+        typer.Option(
+            help="Where something is that stn did not make: stop before anything is written, leave it, or replace it."
+        ),
     ] = "error",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Leave what was made before of the same image, model and options."),
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Do everything again: --no-resume --on-exists overwrite.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; write nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every image.")] = False,
 ) -> None:
     """Straighten images: write the rectified crops, and the θ that was found for each."""
-    with errors_reported("What was finished is kept; the same command with --on-exists skip goes on."):
+    with errors_reported("What was finished is kept; the same command goes on."):
         import os  # noqa: PLC0415
 
         from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_size  # noqa: PLC0415
@@ -86,46 +96,60 @@ def rectify(
             quality=quality,
             min_confidence=min_confidence,
             always=always,
-            on_exists=on_exists,
+            on_exists="overwrite" if force else on_exists,
+            resume=resume and not force,
             recursive=recursive,
             batch_size=batch_size,
             workers=workers or os.cpu_count() or 1,
         )
         jobs = plan(inputs, options)
         if dry_run:
-            _show_plan(jobs, json=json)
+            _show_plan(jobs, options, json=json)
             return
         reporter = _Reporter(len(jobs), json=json, quiet=quiet, verbose=verbose)
-        _run(jobs, options, model, device, reporter)
+        with stops_gently() as stop:
+            _run(jobs, options, model, device, reporter, stop)
         reporter.summarize()
+        if stop.signal is not None and reporter.seen < len(jobs):
+            say("stopped. What was finished is kept; the same command goes on.")
+            raise typer.Exit(stop.exit_code)
         if reporter.counts["failed"]:
             raise typer.Exit(3)
 
 
-def _run(jobs: "Sequence[Job]", options: "RectifyOptions", model: str, device: str, reporter: "_Reporter") -> None:
+def _run(
+    jobs: "Sequence[Job]",
+    options: "RectifyOptions",
+    model: str,
+    device: str,
+    reporter: "_Reporter",
+    stop: "GentleStop",
+) -> None:
     from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
     from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+    from stn_cli.rectify.ledger import Ledger  # noqa: PLC0415
     from stn_cli.rectify.pipeline import Pipeline  # noqa: PLC0415
-    from stn_cli.rectify.sink import RecordSink  # noqa: PLC0415
 
     engine = open_engine(open_checkpoint(model), device)
-    with RecordSink(options.out, jobs) as sink, reporter:
-        for job, record in Pipeline(engine, options).run(jobs):
-            sink.add(job, record)
-            reporter.add(record)
+    with Ledger(options.out, jobs) as ledger, reporter:
+        for group in Pipeline(engine, options).run(jobs, lambda: stop.signal is not None):
+            ledger.commit(group)
+            for record in group.records:
+                reporter.add(record)
 
 
-def _show_plan(jobs: "Sequence[Job]", *, json: bool) -> None:
+def _show_plan(jobs: "Sequence[Job]", options: "RectifyOptions", *, json: bool) -> None:
     import msgspec  # noqa: PLC0415
 
     from stn_cli.rectify.record import path_text  # noqa: PLC0415
 
     for job in jobs:
+        skip = job.exists and options.on_exists == "skip"
         if json:
-            entry = {"source": path_text(job.source.path), "output": path_text(job.target), "skip": job.skip}
+            entry = {"source": path_text(job.source.path), "output": path_text(job.target), "skip": skip}
             result(msgspec.json.encode(entry).decode())
         else:
-            result(f"{job.source.path} -> {job.target}{'  (exists, skipped)' if job.skip else ''}")
+            result(f"{job.source.path} -> {job.target}{'  (exists, skipped)' if skip else ''}")
 
 
 class _Reporter:
@@ -134,6 +158,7 @@ class _Reporter:
     def __init__(self, total: int, *, json: bool, quiet: bool, verbose: bool) -> None:
         self.total, self.json, self.quiet, self.verbose = total, json, quiet, verbose
         self.counts: Counter[str] = Counter()
+        self.seen = 0
         self.progress: Progress | None = None
 
     def __enter__(self) -> "_Reporter":
@@ -149,6 +174,7 @@ class _Reporter:
 
     def add(self, record: "Record") -> None:
         self.counts[record.status] += 1
+        self.seen += 1
         if self.json:
             result(record.to_json().decode())
         if record.error is not None:

@@ -1,10 +1,11 @@
 """Image files: which to take (discover), their pixels (decode, encode), and what outputs are called (naming)."""
 
-from stn_cli.images.decode import MAX_PIXELS, Image, JpegTables, Pixels, decode
+from stn_cli.images.decode import MAX_PIXELS, FileData, Image, JpegTables, Pixels, decode, decode_data, read_file
 from stn_cli.images.discover import Source, discover
-from stn_cli.images.encode import JPEG_QUALITY, Encoded, encode, output_format, write_atomically
+from stn_cli.images.encode import JPEG_QUALITY, Encoded, encode, output_format
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, READABLE, SUFFIXES
 from stn_cli.images.naming import Collision, find_collisions, output_path
+from stn_cli.images.storage import Staged, exclusive, publish, remove_leftovers, stage, withdraw, write_atomically
 
 __all__ = [
     "FORMAT_OF_SUFFIX",
@@ -14,15 +15,24 @@ __all__ = [
     "SUFFIXES",
     "Collision",
     "Encoded",
+    "FileData",
     "Image",
     "JpegTables",
     "Pixels",
     "Source",
+    "Staged",
     "decode",
+    "decode_data",
     "discover",
     "encode",
+    "exclusive",
     "find_collisions",
     "output_format",
     "output_path",
+    "publish",
+    "read_file",
+    "remove_leftovers",
+    "stage",
+    "withdraw",
     "write_atomically",
 ]

@@ -86,32 +86,50 @@ class Image:
     """What a person may want to know: what was dropped or reduced, and Pillow's warnings."""
 
 
-def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """Read the file once, and decode and hash those bytes.
+@dataclass(frozen=True, slots=True)
+class FileData:
+    """The bytes of a file, and their SHA-256 in hexadecimal digits."""
 
-    Raises ImageError for whatever is wrong with the file; the message says it without naming the path. An image
-    of more than `max_pixels` is refused by its header, before memory is taken for it; Pillow's own limit plays
-    no part, and is switched off for the process while decodes are under way.
-    """
+    data: bytes
+    sha256: str
+
+
+def read_file(path: Path) -> FileData:
+    """The file, read once; ImageError if it cannot be read. The message does not name the path."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
     except MemoryError as error:
         raise ImageError("is larger than the memory") from error
-    if not data:
+    return FileData(data, hashlib.sha256(data).hexdigest())
+
+
+def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """`read_file`, then `decode_data`."""
+    return decode_data(read_file(path), max_pixels=max_pixels)
+
+
+def decode_data(file: FileData, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """The image in the bytes of a file.
+
+    Raises ImageError for whatever is wrong with it. An image of more than `max_pixels` is refused by its header,
+    before memory is taken for it; Pillow's own limit plays no part, and is switched off for the process while decodes
+    are under way.
+    """
+    if not file.data:
         raise ImageError("is empty")
     try:
-        return _decode(data, max_pixels)
+        return _decode(file, max_pixels)
     except ImageError:
         raise
     except Exception as error:  # a decoder fed with damaged bytes raises nearly anything
-        raise ImageError(_reason(error, data)) from error
+        raise ImageError(_reason(error, file.data)) from error
 
 
-def _decode(data: bytes, max_pixels: int) -> Image:
+def _decode(file: FileData, max_pixels: int) -> Image:
     notes: list[str] = []
-    with contained_pillow() as warned, PIL.Image.open(io.BytesIO(data), formats=READABLE) as image:
+    with contained_pillow() as warned, PIL.Image.open(io.BytesIO(file.data), formats=READABLE) as image:
         _check_size(image.size, max_pixels)
         source_format, source_mode = image.format or "", image.mode
         frames: int = getattr(image, "n_frames", 1)
@@ -135,8 +153,8 @@ def _decode(data: bytes, max_pixels: int) -> Image:
         exif_orientation=orientation,
         icc_profile=icc_profile or None,
         frames=frames,
-        sha256=hashlib.sha256(data).hexdigest(),
-        file_size=len(data),
+        sha256=file.sha256,
+        file_size=len(file.data),
         jpeg_tables=jpeg_tables,
         notes=tuple(dict.fromkeys(notes + warned)),
     )

@@ -1,17 +1,13 @@
-"""Arrays to the bytes of a file, and bytes to the disk."""
+"""Arrays to the bytes of a file."""
 
 import io
-import os
-import secrets
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from stn_cli.errors import ImageError, StorageError, UsageError
+from stn_cli.errors import ImageError, UsageError
 from stn_cli.images.decode import JpegTables, Pixels
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, SUFFIXES
 
@@ -116,22 +112,3 @@ def _over_white(pixels: Pixels) -> Pixels:
     """(h, w, c) uint8 without its last channel, alpha. Products stay below 65025 + 127, so uint16 holds them."""
     colour, alpha = pixels[:, :, :-1].astype(np.uint16), pixels[:, :, -1:].astype(np.uint16)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, which holds either its former content or all of the new one at any moment.
-
-    The folder must exist. Raises StorageError, and leaves nothing behind then.
-    """
-    temporary = path.with_name(f".stn-{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:  # not mkstemp, whose files no one else may read
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -24,7 +24,8 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         format, quality: of the crops; None follows the input.
         min_confidence: below it an image passes through unchanged; None: what the model says.
         always: rectify also what is straight already, or doubtful: all but what folds.
-        on_exists: what to do where an output exists.
+        on_exists: what to do where an output exists that no earlier run is known to have made.
+        resume: leave what an earlier run made of the same image, by the same model and options.
         recursive: take sub-folders along.
         batch_size, workers: images a batch; threads that decode, warp and encode.
         max_pixels: larger images fail.
@@ -40,6 +41,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     min_confidence: float | None = None
     always: bool = False
     on_exists: Literal["error", "skip", "overwrite"] = "error"
+    resume: bool = True
     recursive: bool = True
     batch_size: int = 64
     workers: int = 2

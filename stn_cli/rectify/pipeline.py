@@ -1,21 +1,32 @@
 """The pipeline: decode → locate in batches → warp → encode → write → record.
 
 Decoding, warping and encoding run in threads (they release the GIL); the nets run batched. A few images are decoded
-ahead while a batch is finished: memory does not grow with the number of inputs.
+ahead while a batch is finished: memory does not grow with the number of inputs. The crops of a batch are written under
+names for the time being: `ledger` commits them together.
 """
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import msgspec
 
 from stn_cli.errors import StnError, StorageError
-from stn_cli.images import Encoded, Image, decode, encode, write_atomically
+from stn_cli.images import (
+    Encoded,
+    Image,
+    Staged,
+    decode_data,
+    encode,
+    read_file,
+    stage,
+    withdraw,
+)
 from stn_cli.rectify.crop import Decision, decide, render
 from stn_cli.rectify.engine import Engine, Location, Small, small_copy
+from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import (
@@ -35,12 +46,21 @@ _AFFECTING = ("size", "height", "resample", "fill", "format", "quality", "min_co
 
 
 class Decoded(NamedTuple):
-    """A job with its image, or with the reason why there is none."""
+    """A job with its image, or with the reason why there is none: it is done already, or cannot be read."""
 
     job: Job
-    image: Image | None
-    small: Small | None
-    error: Exception | None
+    image: Image | None = None
+    small: Small | None = None
+    done: str | None = None
+    error: Exception | None = None
+
+
+class Group(NamedTuple):
+    """The jobs of a batch, with their records, and their crops, which have yet to take their names."""
+
+    jobs: list[Job]
+    records: list[Record]
+    staged: list[Staged]
 
 
 class Pipeline:
@@ -52,32 +72,69 @@ class Pipeline:
         self.model = ModelRecord(name=header.name, sha256=engine.checkpoint.sha256)
         self.options_sha256 = options_digest(options)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
-        """Writes the crops and yields the records, in the order of the jobs.
+    def run(self, jobs: Sequence[Job], is_stopped: Callable[[], bool] = lambda: False) -> Iterator[Group]:
+        """Yields groups to commit, in the order of the jobs.
 
-        A crop is in place before its record is yielded. Failures of single inputs become records; a StorageError
-        or ModelError ends the run.
+        Failures of single inputs become records; a StorageError or ModelError ends the run. Once `is_stopped`, what
+        was begun is finished, and no more.
         """
-        prepare_folders([job for job in jobs if not job.skip])
+        prepare_folders([job for job in jobs if not self._is_skipped(job)])
         with ThreadPoolExecutor(self.options.workers) as pool:
-            for batch in _batches(_decoded_ahead(jobs, self.options, pool), self.options.batch_size):
-                yield from self._finish_batch(batch, pool)
+            for batch in _batches(self._decoded_ahead(jobs, pool, is_stopped), self.options.batch_size):
+                group = self._finish_batch(batch, pool)
+                try:
+                    yield group
+                finally:
+                    withdraw(group.staged)
 
-    def _finish_batch(self, batch: Sequence[Decoded], pool: ThreadPoolExecutor) -> Iterator[tuple[Job, Record]]:
+    def _decoded_ahead(
+        self, jobs: Sequence[Job], pool: ThreadPoolExecutor, is_stopped: Callable[[], bool]
+    ) -> Iterator[Decoded]:
+        """Decodes in threads, in order, at most two images a thread ahead of the consumer."""
+        waiting: deque[Future[Decoded]] = deque()
+        for job in jobs:
+            if is_stopped():
+                break
+            waiting.append(pool.submit(self._decode, job))
+            if len(waiting) > 2 * self.options.workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _decode(self, job: Job) -> Decoded:
+        if self._is_skipped(job):
+            return Decoded(job, done=f"{path_text(job.target)} exists already")
+        try:
+            file = read_file(job.source.path)
+            if job.key is not None and job.key == job_key(file.sha256, self.model.sha256, self.options_sha256):
+                return Decoded(job, done="an earlier run did the same")
+            image = decode_data(file, max_pixels=self.options.max_pixels)
+            return Decoded(job, image, small_copy(image.pixels))
+        except Exception as error:  # whatever a decoder does is the failure of its file
+            return Decoded(job, error=error)
+
+    def _is_skipped(self, job: Job) -> bool:
+        return job.exists and self.options.on_exists == "skip"
+
+    def _finish_batch(self, batch: Sequence[Decoded], pool: ThreadPoolExecutor) -> Group:
         smalls = [decoded.small for decoded in batch if decoded.small is not None]
         sizes = [decoded.image.pixels.shape[:2] for decoded in batch if decoded.image is not None]
         located = iter(self.engine.locate(smalls, sizes, pool.map) if smalls else ())
-        futures: list[tuple[Job, Future[Record]]] = []
-        for job, image, _, error in batch:
-            if image is not None:
-                futures.append((job, pool.submit(self._finish, job, image, next(located))))
-            else:
-                futures.append((job, pool.submit(self._without_image, job, error)))
-        for job, future in futures:
-            yield job, future.result()
+        futures = [pool.submit(self._finish, decoded, next(located) if decoded.image else None) for decoded in batch]
+        wait(futures)
+        staged = [crop for future in futures if not future.exception() and (crop := future.result()[1])]
+        try:
+            records = [future.result()[0] for future in futures]
+        except BaseException:
+            withdraw(staged)
+            raise
+        return Group([decoded.job for decoded in batch], records, staged)
 
-    def _finish(self, job: Job, image: Image, location: Location) -> Record:
-        """Warps, encodes and writes one image."""
+    def _finish(self, decoded: Decoded, location: Location | None) -> tuple[Record, Staged | None]:
+        """Warps, encodes and writes one image, under a name for the time being."""
+        job, image = decoded.job, decoded.image
+        if image is None or location is None:
+            return self._without_image(decoded), None
         record = self._record(job, image)
         try:
             decision = decide(location, image.pixels.shape[:2], self.options, self.engine.checkpoint.header)
@@ -85,12 +142,11 @@ class Pipeline:
             complete(record, location, decision)
             record.output = _output(job, decision, encoded)
             record.notes = [*record.notes, *encoded.notes]
-            write_atomically(job.target, encoded.data)
+            return record, stage(job.target, encoded.data)
         except StorageError:
             raise
         except Exception as error:  # whatever happens to one image must not end the run
-            return _failed(record, error)
-        return record
+            return _failed(record, error), None
 
     def _encoded(self, job: Job, image: Image, decision: Decision) -> Encoded:
         if decision.unchanged is not None and self._can_copy(job, image):
@@ -118,38 +174,18 @@ class Pipeline:
             notes=list(image.notes),
         )
 
-    def _without_image(self, job: Job, error: Exception | None) -> Record:
-        source = SourceRecord(path=path_text(job.source.path))
-        if error is None:
-            return Record(source=source, status="skipped", reason=f"{path_text(job.target)} exists already")
-        return _failed(Record(source=source, status="failed", model=self.model), error)
+    def _without_image(self, decoded: Decoded) -> Record:
+        source = SourceRecord(path=path_text(decoded.job.source.path))
+        if decoded.error is None:
+            return Record(source=source, status="skipped", reason=decoded.done)
+        failed = Record(source=source, status="failed", model=self.model, options_sha256=self.options_sha256)
+        return _failed(failed, decoded.error)
 
 
 def options_digest(options: RectifyOptions) -> str:
     """SHA-256 of the options on which the content of a crop depends."""
     chosen = {name: getattr(options, name) for name in _AFFECTING}
     return hashlib.sha256(msgspec.json.encode(chosen, order="sorted")).hexdigest()
-
-
-def _decoded_ahead(jobs: Sequence[Job], options: RectifyOptions, pool: ThreadPoolExecutor) -> Iterator[Decoded]:
-    """Decodes in threads, in order, at most two images a thread ahead of the consumer."""
-    waiting: deque[Future[Decoded]] = deque()
-    for job in jobs:
-        waiting.append(pool.submit(_decode, job, options.max_pixels))
-        if len(waiting) > 2 * options.workers:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _decode(job: Job, max_pixels: int) -> Decoded:
-    if job.skip:
-        return Decoded(job, None, None, None)
-    try:
-        image = decode(job.source.path, max_pixels=max_pixels)
-        return Decoded(job, image, small_copy(image.pixels), None)
-    except Exception as error:  # whatever a decoder does is the failure of its file
-        return Decoded(job, None, None, error)
 
 
 def _batches(decoded: Iterator[Decoded], most: int) -> Iterator[list[Decoded]]:

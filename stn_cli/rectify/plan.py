@@ -3,29 +3,43 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from stn_cli.errors import OutputExistsError, StorageError
-from stn_cli.images import FORMAT_OF_SUFFIX, SUFFIXES, Source, discover, find_collisions, output_format, output_path
+from stn_cli.images import (
+    FORMAT_OF_SUFFIX,
+    SUFFIXES,
+    Source,
+    discover,
+    find_collisions,
+    output_format,
+    output_path,
+    remove_leftovers,
+)
+from stn_cli.rectify.finished import RECORDS, Finished, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions
-
-RECORDS = "theta.jsonl"
+from stn_cli.rectify.record import path_text
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input, where its crop goes, in which format, and where its record goes.
+    """One input.
 
-    `skip` says that the output is there already and stays.
+    Attributes:
+        target, format, record: where its crop goes, in which format, and where its record goes.
+        exists: something is there that no earlier run is known to have made.
+        key: of what an earlier run made here, which stays if the run would make the same; see `finished.job_key`.
     """
 
     source: Source
     target: Path
     format: str
     record: Path
-    skip: bool = False
+    exists: bool = False
+    key: bytes | None = None
 
 
 def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
@@ -37,7 +51,8 @@ def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
         StorageError: the output folder cannot be made.
     """
     sources = discover(inputs, options.recursive, options.out)
-    jobs = [_job(source, options) for source in sources]
+    memory = _Memory(options)
+    jobs = [_job(source, options, memory) for source in sources]
     collisions = find_collisions([(job.source, job.target) for job in jobs])
     if options.out is None:
         collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
@@ -48,30 +63,52 @@ def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
             + (f", and so for {len(collisions) - 1} more" if len(collisions) > 1 else ""),
             remedy="Rename one of them, choose another folder with -o, or rectify them in separate runs.",
         )
-    existing = [job for job in jobs if job.skip]
+    existing = [job for job in jobs if job.exists]
     if existing and options.on_exists == "error":
         more = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputExistsError(f"{existing[0].target} exists already{more}")
-    if options.on_exists == "overwrite":
-        return [Job(job.source, job.target, job.format, job.record) for job in jobs]
     return jobs
 
 
 def prepare_folders(jobs: Sequence[Job]) -> None:
-    """Makes the folders of the outputs; StorageError if one cannot be made."""
+    """Makes the folders of the outputs, free of what killed runs left; StorageError if one cannot be made."""
     for folder in sorted({path.parent for job in jobs for path in (job.target, job.record)}):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot create the folder {folder}: {error.strerror}") from error
+        remove_leftovers(folder)
 
 
-def _job(source: Source, options: RectifyOptions) -> Job:
+class _Memory:
+    """What earlier runs finished, or had begun when they were killed."""
+
+    def __init__(self, options: RectifyOptions) -> None:
+        self.options = options
+        self.in_folder = {} if options.out is None or not options.resume else read_finished(options.out / RECORDS)
+        self.journal = cache(read_journal)
+
+    def recall(self, source: Path, target: Path, record: Path) -> Finished | None:
+        """What is known of an input; None if nothing shows that what is there was made by an earlier run."""
+        if not self.options.resume:
+            return None
+        output = path_text(target)
+        if output in self.journal(record.parent):
+            return Finished(None, output)
+        finished = self.in_folder if self.options.out is not None else read_finished(record)
+        return finished.get(path_text(source))
+
+
+def _job(source: Source, options: RectifyOptions, memory: _Memory) -> Job:
     # The name decides the format, not the content, so that all outputs are known before the first file is read.
     promised = FORMAT_OF_SUFFIX.get(source.path.suffix.lower(), "PNG")
     format = output_format(promised, np.uint8, 1, options.format)
     target = output_path(source, options.out, SUFFIXES[format])
     record = options.out / RECORDS if options.out is not None else target.with_suffix(".json")
     # `os.path.exists`: a name that is too long for the file system does not exist; writing it will say why.
-    exists = os.path.exists(target) or (options.out is None and os.path.exists(record))  # noqa: PTH110
-    return Job(source, target, format, record, skip=exists)
+    target_exists = os.path.exists(target)  # noqa: PTH110
+    exists = target_exists or (options.out is None and os.path.exists(record))  # noqa: PTH110
+    known = memory.recall(source.path, target, record) if exists else None
+    if known is None or (target_exists and known.output != path_text(target)):
+        return Job(source, target, format, record, exists=exists)
+    return Job(source, target, format, record, key=known.key if target_exists else None)

@@ -1,15 +1,12 @@
-import errno
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 from PIL import ImageCms
 
-from stn_cli.errors import ImageError, StorageError, UsageError
-from stn_cli.images import SUFFIXES, decode, encode, output_format, write_atomically
+from stn_cli.errors import ImageError, UsageError
+from stn_cli.images import SUFFIXES, decode, encode, output_format
 
 LOSSLESS = ["PNG", "WEBP", "TIFF", "BMP", "PPM"]
 
@@ -170,44 +167,3 @@ def test_output_format(source, dtype, channels, requested, expected):
 def test_format_that_is_not_written(requested):
     with pytest.raises(UsageError, match="PNG, JPEG"):
         output_format("PNG", np.uint8, 3, requested)
-
-
-def test_write_replaces_and_leaves_nothing_else(tmp_path):
-    target = tmp_path / "out.png"
-    write_atomically(target, b"old")
-    write_atomically(target, b"new")
-    assert target.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_written_file_has_the_usual_permissions(tmp_path):
-    (tmp_path / "usual").touch()
-    write_atomically(tmp_path / "ours", b"")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
-@pytest.mark.parametrize("step", ["replace", "fsync"])
-def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, step):
-    target = tmp_path / "out.png"
-    target.write_bytes(b"old")
-    during = []
-
-    def fail(*args, **kwargs):
-        during.extend(path.name for path in tmp_path.iterdir() if path != target)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(StorageError, match=r"out\.png.*No space left"):
-        write_atomically(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
-    assert len(during) == 1
-    assert during[0].startswith(".stn-")
-    assert during[0].endswith(".tmp")
-
-
-@pytest.mark.parametrize("name", ["missing/out.png", "n" * 300])
-def test_write_where_it_cannot_be(tmp_path, name):
-    with pytest.raises(StorageError, match=Path(name).name):
-        write_atomically(tmp_path / name, b"")
-    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,39 @@
+"""A first Ctrl-C, or SIGTERM, asks a run to finish what it has begun; a second one ends it at once."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from stn_cli.cli.output import say
+
+
+@dataclass
+class GentleStop:
+    """The signal that asked for a stop, or None."""
+
+    signal: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 for SIGINT, 143 for SIGTERM, as shells say it."""
+        return 128 + (self.signal or 0)
+
+
+@contextmanager
+def stops_gently() -> Iterator[GentleStop]:
+    """Takes SIGINT and SIGTERM as a wish; the same signal again has its usual effect."""
+    stop = GentleStop()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        stop.signal = number
+        signal.signal(number, before[number])
+        say("finishing what has begun; once more stops at once")
+
+    before = {int(number): signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,135 @@
+"""What earlier runs finished, by their records: the same command again need not do that again."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from stn_cli.errors import StorageError
+
+RECORDS = "theta.jsonl"
+JOURNAL = ".stn-journal"
+"""Beside the records: the crops that are about to take their names, and have no record yet if the run is killed."""
+
+
+class Finished(NamedTuple):
+    """An input that has a record.
+
+    Attributes:
+        key: of what its crop depended on; None of an input that failed.
+        output: where its crop went, as the record says it.
+    """
+
+    key: bytes | None
+    output: str | None
+
+
+class _Source(msgspec.Struct):
+    path: str
+    sha256: str | None = None
+
+
+class _Model(msgspec.Struct):
+    sha256: str
+
+
+class _Output(msgspec.Struct):
+    path: str
+
+
+class _Line(msgspec.Struct):
+    """As much of a record as it takes."""
+
+    source: _Source
+    status: str
+    model: _Model | None = None
+    options_sha256: str | None = None
+    output: _Output | None = None
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+def job_key(source_sha256: str, model_sha256: str, options_sha256: str) -> bytes:
+    """Of all that the content of a crop depends on; 16 bytes."""
+    return hashlib.blake2b("\n".join((source_sha256, model_sha256, options_sha256)).encode(), digest_size=16).digest()
+
+
+def read_finished(path: Path) -> dict[str, Finished]:
+    """By the path of the input, as the records say it, what the last of its lines says; nothing if there is no file.
+
+    Lines that are no records are left out.
+    """
+    found = {}
+    for _, source, finished in _lines(path):
+        if source is not None and finished is not None:
+            found[source] = finished
+    return found
+
+
+def read_journal(folder: Path) -> set[str]:
+    """Crops that a killed run may have put in place without their records."""
+    try:
+        lines = (folder / JOURNAL).read_bytes().splitlines()
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise StorageError(f"cannot read {folder / JOURNAL}: {error.strerror}") from error
+    names = set()
+    for line in lines:
+        with suppress(msgspec.DecodeError):  # torn: nothing had taken its name yet
+            names.add(msgspec.json.decode(line, type=str))
+    return names
+
+
+def write_journal(folder: Path, crops: Iterable[str]) -> None:
+    """One JSON string a line; no file where there are none."""
+    lines = [msgspec.json.encode(crop) + b"\n" for crop in sorted(crops)]
+    try:
+        if lines:
+            (folder / JOURNAL).write_bytes(b"".join(lines))
+        else:
+            (folder / JOURNAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder / JOURNAL}: {error.strerror}") from error
+
+
+def last_lines(path: Path) -> list[int] | None:
+    """Numbers of the lines to keep, the last one of every input; None if that is all of them."""
+    last: dict[str, int] = {}
+    others, count = [], 0
+    for number, source, _ in _lines(path):
+        count += 1
+        if source is None:
+            others.append(number)
+        else:
+            last[source] = number
+    kept = len(last) + len(others)
+    return None if kept == count else sorted([*last.values(), *others])
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str | None, Finished | None]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                try:
+                    record = _decoder.decode(line)
+                except msgspec.DecodeError:  # also where a field is missing
+                    yield number, None, None
+                else:
+                    yield number, record.source.path, _finished(record)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _finished(record: _Line) -> Finished:
+    output = None if record.output is None else record.output.path
+    source, model, options = record.source.sha256, record.model, record.options_sha256
+    if record.status not in ("done", "unchanged") or source is None or model is None or options is None:
+        return Finished(None, output)
+    return Finished(job_key(source, model.sha256, options), output)

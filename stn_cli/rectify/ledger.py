@@ -1,0 +1,123 @@
+"""The records of a run, which are also its memory: the same command again does only what is not done yet.
+
+With an output folder they are the lines of its `theta.jsonl`, otherwise one JSON file beside each crop.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from stn_cli.errors import StorageError
+from stn_cli.images import exclusive, publish, stage
+from stn_cli.rectify.finished import RECORDS, last_lines, read_journal, write_journal
+from stn_cli.rectify.pipeline import Group
+from stn_cli.rectify.plan import Job
+from stn_cli.rectify.record import Record, path_text
+
+
+class Ledger:
+    """A context manager that commits groups of crops: all of them take their names, then their records are written.
+
+    It keeps other runs out of its folder. Earlier lines of `theta.jsonl` stay, but for those of inputs that this run
+    does again; of an input there is one line when it ends. A line torn by a kill is dropped.
+    """
+
+    def __init__(self, out: Path | None, jobs: Sequence[Job]) -> None:
+        self.out = out
+        self._homes = {job.record.parent for job in jobs}
+        self._announced: dict[Path, set[str]] = {}
+        self._file: IO[bytes] | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.out is not None:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(f"cannot create the folder {self.out}: {error.strerror}") from error
+            self._open.enter_context(exclusive(self.out))
+            self._file = self._open.enter_context(_open_to_append(self.out / RECORDS))
+        self._announced = {home: read_journal(home) for home in self._homes}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._open:  # the lock is held until all is done
+            if kind is not None:
+                return
+            if self.out is not None:
+                _keep_last_lines(self.out / RECORDS)
+            for home, announced in self._announced.items():
+                write_journal(home, announced)
+
+    def commit(self, group: Group) -> None:
+        """Crops and records of a group, to the disk; StorageError if that fails.
+
+        An input that was skipped keeps the record that it has.
+        """
+        pairs = zip(group.jobs, group.records, strict=True)
+        new = [(job, record) for job, record in pairs if record.status != "skipped"]
+        by_home: dict[Path, set[str]] = {}
+        for job, _ in new:
+            by_home.setdefault(job.record.parent, set()).add(path_text(job.target))
+        for home, targets in by_home.items():
+            self._announced[home] |= targets
+            write_journal(home, self._announced[home])
+        publish(group.staged)
+        if new:
+            self._write(new)
+        for home, targets in by_home.items():
+            self._announced[home] -= targets
+
+    def _write(self, new: Sequence[tuple[Job, Record]]) -> None:
+        lines = [record.to_json() + b"\n" for _, record in new]
+        if self._file is None:
+            publish([stage(job.record, line) for (job, _), line in zip(new, lines, strict=True)])
+            return
+        try:
+            self._file.write(b"".join(lines))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StorageError(f"cannot write {self._file.name}: {error.strerror}") from error
+
+
+def _keep_last_lines(path: Path) -> None:
+    """One line an input: the last."""
+    numbers = last_lines(path)
+    if numbers is not None:
+        publish([stage(path, _chosen_lines(path, set(numbers)))])
+
+
+def _chosen_lines(path: Path, numbers: set[int]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from (line for number, line in enumerate(file) if number in numbers)
+
+
+def _open_to_append(path: Path) -> IO[bytes]:
+    """The file, without a last line that is not whole."""
+    try:
+        file = path.open("a+b")
+        whole = _whole_lines(file)
+        if whole < file.seek(0, os.SEEK_END):
+            file.truncate(whole)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    return file
+
+
+def _whole_lines(file: IO[bytes]) -> int:
+    """Length of the file up to the end of its last line."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - (1 << 16))
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -1,0 +1,155 @@
+"""The same command again does what is not done yet, and nothing else."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stn_cli.rectify.finished import read_finished
+from tests.cli.test_rectify import SAMPLES, records, rectify, stn
+
+ROTATED = sorted(SAMPLES.glob("rotated-*.png"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of copies, and where its crops go."""
+    (tmp_path / "in").mkdir()
+    for path in ROTATED:
+        shutil.copy(path, tmp_path / "in")
+    return tmp_path
+
+
+def go(folder, *options, **more):
+    return rectify("in", "-o", "out", *options, cwd=folder, **more)
+
+
+def contents(folder):
+    """Every file below, and when it was last written."""
+    return {p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_nothing_is_done_twice(folder):
+    assert go(folder).returncode == 0
+    before = contents(folder / "out")
+    again = go(folder)
+    assert again.returncode == 0
+    assert f"{len(ROTATED)} skipped" in again.stderr
+    assert contents(folder / "out") == before
+
+
+def test_what_changed_is_done_again(folder):
+    assert go(folder).returncode == 0
+    changed, gone = (folder / "in" / path.name for path in ROTATED[:2])
+    changed.write_bytes((SAMPLES / "cluttered-1.png").read_bytes())
+    (folder / "out" / gone.name).unlink()
+    run = go(folder)
+    assert f"2 done, {len(ROTATED) - 2} skipped" in run.stderr
+    fresh = rectify("in", "-o", "fresh", cwd=folder)
+    assert fresh.returncode == 0
+    for path in (changed, gone):
+        assert (folder / "out" / path.name).read_bytes() == (folder / "fresh" / path.name).read_bytes()
+    assert len((folder / "out" / "theta.jsonl").read_text().splitlines()) == len(ROTATED)
+
+
+@pytest.mark.parametrize("options", [("--size", "20x20"), ("--always",), ("--quality", "3")])
+def test_other_options_do_all_of_it_again(folder, options):
+    assert go(folder).returncode == 0
+    assert f"{len(ROTATED)} done" in go(folder, *options).stderr
+    assert f"{len(ROTATED)} skipped" in go(folder, *options).stderr
+
+
+def test_an_input_that_failed_is_tried_again(folder):
+    broken = folder / "in" / ROTATED[0].name
+    good = broken.read_bytes()
+    broken.write_bytes(good[:50])
+    assert go(folder).returncode == 3
+    broken.write_bytes(good)
+    run = go(folder)
+    assert run.returncode == 0
+    assert f"1 done, {len(ROTATED) - 1} skipped" in run.stderr
+    assert {record["status"] for record in records(folder / "out").values()} == {"done"}
+
+
+def test_a_kill_between_crop_and_record_is_made_good(folder):
+    assert go(folder).returncode == 0
+    path = folder / "out" / "theta.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])  # a torn line
+    (folder / "out" / ".stn-journal").write_text(f'"out/{ROTATED[-1].name}"\n')
+    (folder / "out" / ".stn-999999999-0123456789abcdef.tmp").touch()
+    assert f"1 done, {len(ROTATED) - 1} skipped" in go(folder).stderr
+    assert path.read_bytes() == whole
+    assert not list((folder / "out").glob(".*"))
+
+
+def test_of_a_doubled_line_the_last_counts_and_stays(folder):
+    assert go(folder).returncode == 0
+    path = folder / "out" / "theta.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    stale = json.loads(lines[0]) | {"options_sha256": "0" * 64}
+    path.write_bytes(json.dumps(stale).encode() + b"\n" + b"".join(lines))
+    assert f"{len(ROTATED)} skipped" in go(folder).stderr
+    assert path.read_bytes().splitlines(keepends=True) == lines
+
+
+def test_what_stn_did_not_make_is_not_replaced(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / ROTATED[1].name).write_bytes(b"mine")
+    assert go(folder).returncode == 6
+    assert (folder / "out" / ROTATED[1].name).read_bytes() == b"mine"
+    assert f"{len(ROTATED) - 1} done, 1 skipped" in go(folder, "--on-exists", "skip").stderr
+    assert (folder / "out" / ROTATED[1].name).read_bytes() == b"mine"
+    assert go(folder).returncode == 6
+    assert "1 done" in go(folder, "--on-exists", "overwrite").stderr
+
+
+def test_without_resume_existing_outputs_stop_the_run(folder):
+    assert go(folder).returncode == 0
+    assert go(folder, "--no-resume").returncode == 6
+    assert f"{len(ROTATED)} done" in go(folder, "--force").stderr
+    assert len(read_finished(folder / "out" / "theta.jsonl")) == len(ROTATED)
+
+
+def test_beside_the_input_a_record_is_the_memory_too(folder):
+    for expected in ("1 done", "1 skipped"):
+        run = rectify(ROTATED[0].name, cwd=folder / "in")
+        assert run.returncode == 0
+        assert expected in run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_what_was_finished_and_says_how_to_go_on(folder, number):
+    for copy in range(60):
+        shutil.copy(ROTATED[0], folder / "in" / f"copy-{copy}.png")
+    command = [sys.executable, "-m", "stn_cli", "rectify", "in", "-o", "out", "-m", "digits", "--device", "cpu"]
+    run = subprocess.Popen([*command, "--batch-size", "1"], cwd=folder, stderr=subprocess.PIPE, text=True)
+    path = folder / "out" / "theta.jsonl"
+    while not (path.exists() and path.stat().st_size):
+        time.sleep(0.005)
+    os.kill(run.pid, number)
+    _, said = run.communicate()
+    assert run.returncode == 128 + number
+    assert "the same command goes on" in said
+    finished = read_finished(path)
+    assert 0 < len(finished) < 60 + len(ROTATED)
+    assert sorted(p.name for p in (folder / "out").glob("*.png")) == sorted(name.split("/")[-1] for name in finished)
+    again = subprocess.run([*command, "--batch-size", "64"], cwd=folder, capture_output=True, text=True, check=False)
+    assert f"{len(finished)} skipped" in again.stderr
+    assert len(read_finished(path)) == 60 + len(ROTATED)
+
+
+def test_two_runs_into_one_folder_are_kept_apart(folder):
+    from stn_cli.images import exclusive
+
+    (folder / "out").mkdir()
+    with exclusive(folder / "out"):
+        run = go(folder)
+    assert run.returncode == 8
+    assert "another run writes to out" in run.stderr
+    assert stn("rectify", "in", "-o", "out", "-m", "digits", cwd=folder).returncode == 0

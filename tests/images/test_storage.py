@@ -1,0 +1,93 @@
+"""Files that hold all of their content or none, one by one and in groups."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stn_cli.errors import StorageError
+from stn_cli.images import exclusive, publish, remove_leftovers, stage, write_atomically
+
+
+def test_write_replaces_and_leaves_nothing_else(tmp_path):
+    target = tmp_path / "out.png"
+    write_atomically(target, b"old")
+    write_atomically(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_written_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").touch()
+    write_atomically(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, step):
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+    during = []
+
+    def fail(*args, **kwargs):
+        during.extend(path.name for path in tmp_path.iterdir() if path != target)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(StorageError, match=r"out\.png.*No space left"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+    assert len(during) == 1
+    assert during[0].startswith(".stn-")
+    assert during[0].endswith(".tmp")
+
+
+@pytest.mark.parametrize("name", ["missing/out.png", "n" * 300])
+def test_write_where_it_cannot_be(tmp_path, name):
+    with pytest.raises(StorageError, match=Path(name).name):
+        write_atomically(tmp_path / name, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_group_takes_its_names_together(tmp_path):
+    (tmp_path / "sub").mkdir()
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "sub" / "c"]
+    staged = [stage(path, path.name.encode()) for path in paths]
+    assert not any(path.exists() for path in paths)
+    publish(staged)
+    assert [path.read_bytes() for path in paths] == [b"a", b"b", b"c"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c", "sub"]
+
+
+def test_of_a_group_that_cannot_be_named_nothing_stays_without_a_name(tmp_path):
+    staged = [stage(tmp_path / name, b"new") for name in ("a", "b")]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "in the way").touch()
+    with pytest.raises(StorageError, match=r"cannot write .*b"):
+        publish(staged)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_only_leftovers_of_the_dead_are_removed(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = tmp_path / f".stn-{int(dead.stdout)}-{'0' * 16}.tmp"
+    ours = stage(tmp_path / "x", b"").temporary
+    others = [tmp_path / name for name in (".stn-1-0.tmp", "stn.tmp", ".stn.tmp")]
+    for path in (left, *others):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([ours, *others])
+
+
+def test_a_folder_is_locked_against_other_processes_until_its_holder_ends(tmp_path):
+    ask = "import pathlib, sys, stn_cli.images as images; images.exclusive(pathlib.Path(sys.argv[1])).__enter__()"
+    other = [sys.executable, "-c", ask, str(tmp_path)]
+    with exclusive(tmp_path):
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert "StorageError: another run writes to" in refused.stderr
+    assert subprocess.run(other, check=False).returncode == 0
+    assert list(tmp_path.iterdir()) == []
