@@ -74,6 +74,11 @@ def rectify(
     force: Annotated[
         bool, typer.Option("--force", help="Do everything again: --no-resume --on-exists overwrite.")
     ] = False,
+    max_errors: Annotated[
+        str | None, typer.Option(help="Stop once more inputs than N, or P% of them, have failed. Default: never.")
+    ] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure: --max-errors 0.")] = False,
+    errors_to: Annotated[Path | None, typer.Option(help="A file for the records of the inputs that failed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; write nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -83,7 +88,7 @@ def rectify(
     with errors_reported("What was finished is kept; the same command goes on."):
         import os  # noqa: PLC0415
 
-        from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_size  # noqa: PLC0415
+        from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
         from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
         options = RectifyOptions(
@@ -103,17 +108,23 @@ def rectify(
             workers=workers or os.cpu_count() or 1,
         )
         jobs = plan(inputs, options)
+        wanted = "0" if fail_fast else max_errors
+        most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
         if dry_run:
             _show_plan(jobs, options, json=json)
             return
-        reporter = _Reporter(len(jobs), json=json, quiet=quiet, verbose=verbose)
+        reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
         with stops_gently() as stop:
             _run(jobs, options, model, device, reporter, stop)
         reporter.summarize()
+        if errors_to is not None:
+            _write_errors(errors_to, reporter.errors)
+        if reporter.seen < len(jobs):
+            why = "stopped" if stop.signal is not None else f"stopped after {len(reporter.errors)} failures"
+            say(f"{why}. What was finished is kept; the same command goes on.")
         if stop.signal is not None and reporter.seen < len(jobs):
-            say("stopped. What was finished is kept; the same command goes on.")
             raise typer.Exit(stop.exit_code)
-        if reporter.counts["failed"]:
+        if reporter.errors:
             raise typer.Exit(3)
 
 
@@ -132,10 +143,16 @@ def _run(
 
     engine = open_engine(open_checkpoint(model), device)
     with Ledger(options.out, jobs) as ledger, reporter:
-        for group in Pipeline(engine, options).run(jobs, lambda: stop.signal is not None):
+        for group in Pipeline(engine, options).run(jobs, lambda: stop.signal is not None or reporter.has_seen_enough):
             ledger.commit(group)
             for record in group.records:
                 reporter.add(record)
+
+
+def _write_errors(path: Path, errors: "Sequence[Record]") -> None:
+    from stn_cli.images import write_atomically  # noqa: PLC0415
+
+    write_atomically(path, b"".join(record.to_json() + b"\n" for record in errors))
 
 
 def _show_plan(jobs: "Sequence[Job]", options: "RectifyOptions", *, json: bool) -> None:
@@ -155,10 +172,11 @@ def _show_plan(jobs: "Sequence[Job]", options: "RectifyOptions", *, json: bool) 
 class _Reporter:
     """Progress on a terminal, records on stdout if asked for, failures and a summary on stderr."""
 
-    def __init__(self, total: int, *, json: bool, quiet: bool, verbose: bool) -> None:
-        self.total, self.json, self.quiet, self.verbose = total, json, quiet, verbose
+    def __init__(self, total: int, most_errors: int | None, *, json: bool, quiet: bool, verbose: bool) -> None:
+        self.total, self.most_errors = total, most_errors
+        self.json, self.quiet, self.verbose = json, quiet, verbose
         self.counts: Counter[str] = Counter()
-        self.seen = 0
+        self.errors: list[Record] = []
         self.progress: Progress | None = None
 
     def __enter__(self) -> "_Reporter":
@@ -174,10 +192,10 @@ class _Reporter:
 
     def add(self, record: "Record") -> None:
         self.counts[record.status] += 1
-        self.seen += 1
         if self.json:
             result(record.to_json().decode())
         if record.error is not None:
+            self.errors.append(record)
             say(f"failed: {shorten(record.source.path)}: {record.error.message}")
         elif self.verbose:
             label = f", reads {record.label.value} ({record.label.confidence:.2f})" if record.label else ""
@@ -192,6 +210,15 @@ class _Reporter:
                 failures=f"{failed} failed" if failed else "",
                 rate=f"{speed:.0f}/s" if speed else "",
             )
+
+    @property
+    def seen(self) -> int:
+        return self.counts.total()
+
+    @property
+    def has_seen_enough(self) -> bool:
+        """More have failed than may."""
+        return self.most_errors is not None and len(self.errors) > self.most_errors
 
     def summarize(self) -> None:
         if not self.quiet:

@@ -82,6 +82,13 @@ def parse_fill(text: str) -> Fill:
     return (float(red), float(green), float(blue))
 
 
+def parse_most_errors(text: str, inputs: int) -> int:
+    """`N`, or `P%` of the inputs, as a number of inputs."""
+    number, per_cent = text.removesuffix("%"), text.endswith("%")
+    _require(number.isdecimal(), f"--max-errors {text!r} is neither a number such as 20 nor a share such as 5%")
+    return inputs * int(number) // 100 if per_cent else int(number)
+
+
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise UsageError(message)

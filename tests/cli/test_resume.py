@@ -153,3 +153,34 @@ def test_two_runs_into_one_folder_are_kept_apart(folder):
     assert run.returncode == 8
     assert "another run writes to out" in run.stderr
     assert stn("rectify", "in", "-o", "out", "-m", "digits", cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "failed"),
+    [
+        ((), 20),
+        (("--fail-fast",), 1),
+        (("--max-errors", "3"), 4),
+        (("--max-errors", "50%"), 11),
+        (("--max-errors", "100%"), 20),
+    ],
+)
+def test_too_many_failures_stop_the_run_and_are_listed(tmp_path, options, failed):
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        (tmp_path / "in" / f"{number:02d}.png").write_bytes(b"no image")
+    run = rectify(
+        "in", "-o", "out", "--batch-size", "1", "--workers", "1", "--errors-to", "e.jsonl", *options, cwd=tmp_path
+    )
+    assert run.returncode == 3
+    errors = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert failed <= len(errors) <= failed + 3  # what had begun is finished
+    assert all(error["status"] == "failed" and error["error"]["message"] for error in errors)
+    assert len(read_finished(tmp_path / "out" / "theta.jsonl")) == len(errors)
+    assert ("stopped after" in run.stderr) == (len(errors) < 20)
+
+
+def test_a_limit_that_makes_no_sense_is_refused_before_anything_is_written(folder):
+    run = go(folder, "--max-errors", "many")
+    assert run.returncode == 2
+    assert not (folder / "out").exists()
