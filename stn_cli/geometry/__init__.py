@@ -25,6 +25,7 @@ from stn_cli.geometry.frames import (
     pixel_points,
     refined,
     righted,
+    upright_odds,
     zoom,
 )
 from stn_cli.geometry.grids import grid, outline
@@ -65,5 +66,6 @@ __all__ = [
     "quality",
     "refined",
     "righted",
+    "upright_odds",
     "zoom",
 ]

@@ -19,6 +19,7 @@ from stn_cli.geometry import (
     letterbox,
     refined,
     righted,
+    upright_odds,
     zoom,
 )
 from stn_cli.networks.localization import Pose
@@ -148,7 +149,7 @@ class SpatialTransformer(nn.Module):
                 steps.append((begin, found, pose))
         starts, transforms, poses = zip(*steps, strict=True)
         if odds is not None and isinstance(found, ThinPlateSpline):
-            odds = odds + self.upright_odds * found.uprightness()
+            odds = odds + upright_odds(found, self.upright_odds)
         return Located(starts, transforms, poses, odds)
 
     def _begin(self, x: Tensor, stage: Stage, found: Transform | None, *, detach: bool) -> Transform:

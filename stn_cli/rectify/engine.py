@@ -13,7 +13,17 @@ from jaxtyping import Float32
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.errors import DeviceError, ModelError
-from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Transform, enlarged, letterbox, refined, righted
+from stn_cli.geometry import (
+    Affine,
+    Attention,
+    ThinPlateSpline,
+    Transform,
+    enlarged,
+    letterbox,
+    refined,
+    righted,
+    upright_odds,
+)
 from stn_cli.images import Pixels
 from stn_cli.networks.config import ModelConfig
 from stn_cli.sampling.footprint import Fill, Resample
@@ -81,7 +91,7 @@ class Engine(ABC):
             found = refined(found, stage.transform.spec(theta.astype(np.float64)), stage.margin)
             if upright and isinstance(found, ThinPlateSpline):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
-                sure = odds + self.model.upright_odds * found.uprightness()
+                sure = odds + upright_odds(found, self.model.upright_odds)
                 confidence = confidence / (1 + np.exp(-sure))
         labels = self._classify(taken, found, each)
         return [Location(found[number], float(confidence[number]), *label) for number, label in enumerate(labels)]

@@ -15,6 +15,7 @@ from stn_cli.geometry import (
     layout_from_name,
     pixel_points,
     righted,
+    upright_odds,
 )
 from stn_cli.geometry.layouts import layout_name
 from tests.geometry.examples import spline_theta
@@ -112,6 +113,14 @@ def test_uprightness_is_the_cosine_of_the_turn(degrees, array):
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     spline = ThinPlateSpline(array((layout.points * (0.5, 0.2) @ turn).ravel()), layout)
     assert float(spline.uprightness()) == pytest.approx(np.cos(angle), abs=1e-9)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 150, 180])
+def test_the_prior_fades_with_the_turn(degrees):
+    layout, angle = layout_from_name("ribbon 2x5"), np.radians(degrees)
+    turn = Affine(np.array([np.cos(angle), -np.sin(angle), 0, np.sin(angle), np.cos(angle), 0]))
+    spline = ThinPlateSpline.identity(layout).through(turn)
+    assert float(upright_odds(spline, 4.0)) == pytest.approx(4 * np.cos(angle) ** 5, abs=1e-9)
 
 
 @pytest.mark.parametrize(
