@@ -78,7 +78,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         validate_every, validation_samples, validation_share: of the images, held out by position.
         resample: how training reads its canvases. `bilinear` is faster, and right where they are smooth enough.
         precision: of the networks in training; geometry and sampling are always float32.
-        start: name or folder of a checkpoint whose weights, where they fit, the run starts from.
+        start: name or folder of a checkpoint whose weights, where they fit, the run starts from; hidden units that
+            never fire begin anew.
         frozen: so many of the first stages keep the weights that they start with, and later ones learn from starts
             near the truth instead of from what those find. For rendered words.
         min_confidence, crop_margin, straight_within: what the model says of itself, as its header has them: which

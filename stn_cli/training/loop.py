@@ -23,12 +23,15 @@ from stn_cli.networks.model import Rectifier
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import TrainingData
 from stn_cli.training.objectives import Losses, losses
+from stn_cli.training.revival import revive
 from stn_cli.training.samples import Batch, batches
 from stn_cli.training.starts import disturbed
 from stn_cli.training.validation import Validation, validate
 
 STATE, CONFIG, LOG = "state.pt", "config.json", "log.jsonl"
 _LOG_EVERY = 50
+_LOOKED_AT = 1024
+"""Samples on which a hidden unit must fire once, or begins anew."""
 
 Progress = Callable[[int, dict[str, float]], None]
 
@@ -70,6 +73,10 @@ class Trainer:
         self.model.transformer.resample = config.resample
         if config.start is not None:
             _start_from(self.model, load_model(open_checkpoint(config.start)))
+            canvases = torch.stack(
+                [data.training[index].canvas for index in range(min(_LOOKED_AT, len(data.training)))]
+            )
+            revive(self.model, canvases.float() / 255, first=config.frozen)
         self.model.transformer.stages[: config.frozen].requires_grad_(False)
         self.average = AveragedModel(
             self.model,
