@@ -33,14 +33,16 @@ class Ledger:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        if self.out is not None:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(f"cannot create the folder {self.out}: {error.strerror}") from error
-            self._open.enter_context(exclusive(self.out))
-            self._file = self._open.enter_context(_open_to_append(self.out / RECORDS))
-        self._announced = {home: read_journal(home) for home in self._homes}
+        with ExitStack() as opened:
+            if self.out is not None:
+                try:
+                    self.out.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise StorageError(f"cannot create the folder {self.out}: {error.strerror}") from error
+                opened.enter_context(exclusive(self.out))
+                self._file = opened.enter_context(_open_to_append(self.out / RECORDS))
+            self._announced = {home: read_journal(home) for home in self._homes}
+            self._open = opened.pop_all()
         return self
 
     def __exit__(
