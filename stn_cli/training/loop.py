@@ -1,6 +1,7 @@
 """The training loop: one for all objectives, resumable at any step."""
 
 import io
+import itertools
 import json
 import math
 import time
@@ -11,7 +12,8 @@ from typing import Any, cast
 
 import msgspec
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stn_cli.checkpoints import open_checkpoint
@@ -30,8 +32,8 @@ from stn_cli.training.validation import Validation, validate
 
 STATE, CONFIG, LOG = "state.pt", "config.json", "log.jsonl"
 _LOG_EVERY = 50
-_LOOKED_AT = 1024
-"""Samples on which a hidden unit must fire once, or begins anew."""
+_LOOKED_AT = 8
+"""Batches on which a hidden unit must fire once, or begins anew."""
 
 Progress = Callable[[int, dict[str, float]], None]
 
@@ -73,10 +75,7 @@ class Trainer:
         self.model.transformer.resample = config.resample
         if config.start is not None:
             _start_from(self.model, load_model(open_checkpoint(config.start)))
-            canvases = torch.stack(
-                [data.training[index].canvas for index in range(min(_LOOKED_AT, len(data.training)))]
-            )
-            revive(self.model, canvases.float() / 255, first=config.frozen)
+            revive(self.model, self._looked_at(), first=config.frozen)
         self.model.transformer.stages[: config.frozen].requires_grad_(False)
         self.average = AveragedModel(
             self.model,
@@ -157,6 +156,10 @@ class Trainer:
             ) from error
         self.step, self.best_score = state["step"], state["best_score"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
+
+    def _looked_at(self) -> Float[Tensor, "n c side side"]:
+        some = itertools.islice(batches(self.data.training, self.config.batch_size, workers=self.workers), _LOOKED_AT)
+        return torch.cat([batch.canvas for batch in some]).float() / 255
 
     def _batches(self) -> Iterator[Batch]:
         return batches(self.data.training, self.config.batch_size, first=self.step, workers=self.workers)

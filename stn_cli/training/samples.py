@@ -86,6 +86,8 @@ class UprightSamples(Samples):
 
 def batches(samples: Samples, batch_size: int, *, first: int = 0, workers: int = 1) -> Iterator[Batch]:
     """Batches in order, starting with batch number `first`; drawn by worker processes if there are any."""
+    if workers:
+        cv2.setNumThreads(1)  # a worker forked from a process with OpenCV's threads would wait for them for ever
     indices = range(first * batch_size, len(samples))
     loader = DataLoader(
         samples,

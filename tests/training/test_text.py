@@ -225,7 +225,7 @@ def checkpoint(lettering, tmp_path_factory):
     """A model whose heads say something: trained for a few steps, then shaken."""
     run = tmp_path_factory.mktemp("run")
     settings = config()
-    trainer = Trainer(settings, prepare(lettering, settings), run, workers=0)
+    trainer = Trainer(settings, prepare(lettering, settings), run, workers=1)
     trainer.train(lambda *_: None)
     torch.manual_seed(1)
     for name, value in trainer.best_weights.items():
