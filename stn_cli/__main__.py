@@ -1,9 +1,9 @@
 """`stn`, and `python -m stn_cli`."""
 
-from stn_cli.cli.main import app
-
 
 def main() -> None:
+    from stn_cli.cli.main import app  # noqa: PLC0415  the processes of a crew import this module, too
+
     app()
 
 

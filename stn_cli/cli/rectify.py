@@ -56,10 +56,11 @@ def rectify(
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="auto: a CUDA device if there is one.")
     ] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images a batch.")] = 64,
-    workers: Annotated[
-        int | None, typer.Option(help="Threads that decode, warp and encode. Default: one a core.")
-    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images that a process is handed together, at most.")] = 64,
+    workers: Annotated[int | None, typer.Option(help="Processes that work. Default: one a core.")] = None,
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds after which an image that is not done has failed.")
+    ] = 120.0,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Take sub-folders along.")] = True,
     on_exists: Annotated[
         Literal["error", "skip", "overwrite"],
@@ -106,6 +107,7 @@ def rectify(
             recursive=recursive,
             batch_size=batch_size,
             workers=workers or os.cpu_count() or 1,
+            time_limit=time_limit,
         )
         jobs = plan(inputs, options)
         wanted = "0" if fail_fast else max_errors
@@ -137,14 +139,13 @@ def _run(
     stop: "GentleStop",
 ) -> None:
     from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
-    from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+    from stn_cli.rectify.crew import Crew  # noqa: PLC0415
     from stn_cli.rectify.ledger import Ledger  # noqa: PLC0415
-    from stn_cli.rectify.pipeline import Pipeline  # noqa: PLC0415
 
-    engine = open_engine(open_checkpoint(model), device)
-    with Ledger(options.out, jobs) as ledger, reporter:
-        for group in Pipeline(engine, options).run(jobs, lambda: stop.signal is not None or reporter.has_seen_enough):
-            ledger.commit(group)
+    crew = Crew(open_checkpoint(model), device, options, jobs)
+    with Ledger(options.out, jobs) as ledger, crew, reporter:
+        for some, group in crew.run(lambda: stop.signal is not None or reporter.has_seen_enough):
+            ledger.commit(some, group)
             for record in group.records:
                 reporter.add(record)
 

@@ -111,16 +111,24 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def _flush(group: Sequence[Staged], folders: Sequence[Path]) -> None:
     """To the disk: file systems as a whole where the system can do that, else file after file."""
-    sync_file_system = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
-    if sync_file_system is not None and len(group) > 1:
+    if sys.platform == "linux" and len(group) > 1:
         for folder in folders:
             with _opened(folder) as handle:
-                if sync_file_system(handle) != 0:
-                    raise StorageError(f"cannot write to {folder}: {os.strerror(ctypes.get_errno())}")
+                try:
+                    _sync_file_system(handle)
+                except OSError as error:
+                    raise _cannot_write(folder, error) from error
         return
     for staged in group:
         with _opened(staged.temporary) as handle:
             _fsync(handle, staged.path)
+
+
+def _sync_file_system(handle: int) -> None:
+    """syncfs(2), which `os` does not have."""
+    if ctypes.CDLL(None, use_errno=True).syncfs(handle) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _fsync(handle: int, path: Path) -> None:

@@ -35,6 +35,10 @@ Small = Float32[np.ndarray, "h w c"]
 _SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
 
+_ALIKE = 16
+"""ONNX Runtime computes the last few elements of an array another way than those that fill its vectors. Batches are
+filled up to a multiple, or the last bit of what is said of an image would depend on the others in its batch."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -117,12 +121,12 @@ class Engine(ABC):
 class OnnxEngine(Engine):
     """On the CPU: ONNX Runtime for the nets, OpenCV for the pixels, no torch."""
 
-    def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, threads: int = 1) -> None:
         super().__init__(checkpoint)
         import onnxruntime  # noqa: PLC0415  a third of a second that `models list` need not pay
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3
         # Idle threads of the runtime must not spin: decoding and warping need the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -150,11 +154,12 @@ class OnnxEngine(Engine):
         return np.ascontiguousarray(np.stack(seen).transpose(0, 3, 1, 2))
 
     def infer(self, graph: str, views: np.ndarray) -> list[np.ndarray]:
+        padding = np.zeros((-len(views) % _ALIKE, *views.shape[1:]), views.dtype)
         try:
-            outputs: list[np.ndarray] = self.sessions[graph].run(None, {"image": views})
+            outputs = self.sessions[graph].run(None, {"image": np.concatenate((views, padding))})
         except Exception as error:  # as above
             raise ModelError(f"{self.checkpoint.path / graph} cannot be run: {error}") from error
-        return outputs
+        return [output[: len(views)] for output in outputs]
 
     def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
         return warp(pixels, transform, size, resample=resample, fill=fill)
@@ -166,7 +171,7 @@ def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:
     Raises:
         DeviceError: the device is not there.
     """
-    if device == "cpu" or (device == "auto" and not _may_have_cuda()):
+    if not may_be_accelerated(device):
         return OnnxEngine(checkpoint)
     from stn_cli.rectify.torch_engine import TorchEngine, is_available  # noqa: PLC0415  imports torch
 
@@ -193,8 +198,10 @@ def _check_foreign(data: bytes, name: str) -> None:
     check_graph(data, name)
 
 
-def _may_have_cuda() -> bool:
-    """Looks for the driver's device files, so that torch is not imported in vain."""
+def may_be_accelerated(device: str) -> bool:
+    """False if the CPU will do. For `auto` it looks for the driver's device files: torch is not imported in vain."""
+    if device != "auto":
+        return device != "cpu"
     return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
 
 

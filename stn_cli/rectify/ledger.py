@@ -6,15 +6,16 @@ With an output folder they are the lines of its `theta.jsonl`, otherwise one JSO
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from stn_cli.errors import StorageError
-from stn_cli.images import exclusive, publish, stage
+from stn_cli.images import exclusive, publish, remove_leftovers, stage
 from stn_cli.rectify.finished import RECORDS, last_lines, read_journal, write_journal
 from stn_cli.rectify.pipeline import Group
-from stn_cli.rectify.plan import Job
+from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import Record, path_text
 
 
@@ -27,9 +28,10 @@ class Ledger:
 
     def __init__(self, out: Path | None, jobs: Sequence[Job]) -> None:
         self.out = out
-        self._homes = {job.record.parent for job in jobs}
+        self._jobs = jobs
+        self._folders: list[Path] = []
         self._announced: dict[Path, set[str]] = {}
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -41,7 +43,8 @@ class Ledger:
                     raise StorageError(f"cannot create the folder {self.out}: {error.strerror}") from error
                 opened.enter_context(exclusive(self.out))
                 self._file = opened.enter_context(_open_to_append(self.out / RECORDS))
-            self._announced = {home: read_journal(home) for home in self._homes}
+            self._folders = prepare_folders(self._jobs)
+            self._announced = {home: read_journal(home) for home in {job.record.parent for job in self._jobs}}
             self._open = opened.pop_all()
         return self
 
@@ -49,6 +52,8 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._open:  # the lock is held until all is done
+            for folder in self._folders:
+                remove_leftovers(folder)
             if kind is not None:
                 return
             if self.out is not None:
@@ -56,12 +61,12 @@ class Ledger:
             for home, announced in self._announced.items():
                 write_journal(home, announced)
 
-    def commit(self, group: Group) -> None:
-        """Crops and records of a group, to the disk; StorageError if that fails.
+    def commit(self, jobs: Sequence[Job], group: Group) -> None:
+        """Crops and records of some jobs, to the disk; StorageError if that fails.
 
         An input that was skipped keeps the record that it has.
         """
-        pairs = zip(group.jobs, group.records, strict=True)
+        pairs = zip(jobs, group.records, strict=True)
         new = [(job, record) for job, record in pairs if record.status != "skipped"]
         by_home: dict[Path, set[str]] = {}
         for job, _ in new:
@@ -81,8 +86,9 @@ class Ledger:
             publish([stage(job.record, line) for (job, _), line in zip(new, lines, strict=True)])
             return
         try:
-            self._file.write(b"".join(lines))
-            self._file.flush()
+            left = memoryview(b"".join(lines))
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StorageError(f"cannot write {self._file.name}: {error.strerror}") from error
@@ -100,10 +106,10 @@ def _chosen_lines(path: Path, numbers: set[int]) -> Iterator[bytes]:
         yield from (line for number, line in enumerate(file) if number in numbers)
 
 
-def _open_to_append(path: Path) -> IO[bytes]:
+def _open_to_append(path: Path) -> FileIO:
     """The file, without a last line that is not whole."""
     try:
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)  # closing it after a failure has nothing left to fail with
         whole = _whole_lines(file)
         if whole < file.seek(0, os.SEEK_END):
             file.truncate(whole)
@@ -112,7 +118,7 @@ def _open_to_append(path: Path) -> IO[bytes]:
     return file
 
 
-def _whole_lines(file: IO[bytes]) -> int:
+def _whole_lines(file: FileIO) -> int:
     """Length of the file up to the end of its last line."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:

@@ -27,7 +27,9 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         on_exists: what to do where an output exists that no earlier run is known to have made.
         resume: leave what an earlier run made of the same image, by the same model and options.
         recursive: take sub-folders along.
-        batch_size, workers: images a batch; threads that decode, warp and encode.
+        batch_size: images that are handed to a process together, at most.
+        workers: processes; with an accelerator, threads of one.
+        time_limit: seconds that such images may take; then each of them alone, which fails if it takes longer.
         max_pixels: larger images fail.
     """
 
@@ -45,6 +47,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     recursive: bool = True
     batch_size: int = 64
     workers: int = 2
+    time_limit: float = 120.0
     max_pixels: int = 250_000_000
 
     def __post_init__(self) -> None:
@@ -58,6 +61,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(not (self.always and doubts), "--always asks for no confidence; leave --min-confidence out")
         _require(self.batch_size >= 1, "--batch-size is at least 1")
         _require(self.workers >= 1, "--workers is at least 1")
+        _require(self.time_limit > 0, "--time-limit is more than 0 seconds")
         _require(self.max_pixels >= 1, "--max-pixels is at least 1")
         _require(self.resample in RESAMPLES, f"--resample is one of {', '.join(RESAMPLES)}")
 

@@ -1,18 +1,18 @@
-"""The pipeline: decode → locate in batches → warp → encode → write → record.
+"""The pipeline: decode → locate in batches → warp → encode → write under a name for the time being → record.
 
-Decoding, warping and encoding run in threads (they release the GIL); the nets run batched. A few images are decoded
-ahead while a batch is finished: memory does not grow with the number of inputs. The crops of a batch are written under
-names for the time being: `ledger` commits them together.
+Memory does not grow with the number of inputs: a few images are decoded ahead while a batch is finished. What is
+written is committed together with its records by `ledger`.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
 
 import msgspec
 
+from stn_cli.checkpoints import Checkpoint
 from stn_cli.errors import StnError, StorageError
 from stn_cli.images import (
     Encoded,
@@ -28,7 +28,7 @@ from stn_cli.rectify.crop import Decision, decide, render
 from stn_cli.rectify.engine import Engine, Location, Small, small_copy
 from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.plan import Job, prepare_folders
+from stn_cli.rectify.plan import Job
 from stn_cli.rectify.record import (
     ErrorRecord,
     ModelRecord,
@@ -56,47 +56,58 @@ class Decoded(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The jobs of a batch, with their records, and their crops, which have yet to take their names."""
+    """The records of some jobs, in their order, and their crops, which have yet to take their names."""
 
-    jobs: list[Job]
     records: list[Record]
     staged: list[Staged]
 
 
+class Provenance(NamedTuple):
+    """By what a crop is made, beside its image."""
+
+    model: ModelRecord
+    options_sha256: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, options: RectifyOptions) -> "Provenance":
+        model = ModelRecord(name=checkpoint.header.name, sha256=checkpoint.sha256)
+        return cls(model, options_digest(options))
+
+
 class Pipeline:
-    """Runs jobs through an engine."""
+    """Runs jobs through an engine, in this thread or, if there are to be several, in a pool of them."""
 
-    def __init__(self, engine: Engine, options: RectifyOptions) -> None:
+    def __init__(self, engine: Engine, options: RectifyOptions, threads: int = 1) -> None:
         self.engine, self.options = engine, options
-        header = engine.checkpoint.header
-        self.model = ModelRecord(name=header.name, sha256=engine.checkpoint.sha256)
-        self.options_sha256 = options_digest(options)
+        self.pool: Executor = ThreadPoolExecutor(threads) if threads > 1 else _Here()
+        self.ahead = 2 * threads if threads > 1 else 0
+        self.origin = Provenance.of(engine.checkpoint, options)
 
-    def run(self, jobs: Sequence[Job], is_stopped: Callable[[], bool] = lambda: False) -> Iterator[Group]:
-        """Yields groups to commit, in the order of the jobs.
+    def run(self, jobs: Sequence[Job]) -> Group:
+        """The crops of some jobs, written and ready to be committed.
 
-        Failures of single inputs become records; a StorageError or ModelError ends the run. Once `is_stopped`, what
-        was begun is finished, and no more.
+        Failures of single inputs become records. Raises StorageError or ModelError for what concerns all of them, and
+        leaves nothing behind then.
         """
-        prepare_folders([job for job in jobs if not self._is_skipped(job)])
-        with ThreadPoolExecutor(self.options.workers) as pool:
-            for batch in _batches(self._decoded_ahead(jobs, pool, is_stopped), self.options.batch_size):
-                group = self._finish_batch(batch, pool)
-                try:
-                    yield group
-                finally:
-                    withdraw(group.staged)
+        done = Group([], [])
+        try:
+            for batch in _batches(self._decoded_ahead(jobs)):
+                futures = self._finish_batch(batch)
+                done.staged.extend(
+                    crop for future in futures if not future.exception() and (crop := future.result()[1])
+                )
+                done.records.extend(future.result()[0] for future in futures)
+        except BaseException:
+            withdraw(done.staged)
+            raise
+        return done
 
-    def _decoded_ahead(
-        self, jobs: Sequence[Job], pool: ThreadPoolExecutor, is_stopped: Callable[[], bool]
-    ) -> Iterator[Decoded]:
-        """Decodes in threads, in order, at most two images a thread ahead of the consumer."""
+    def _decoded_ahead(self, jobs: Sequence[Job]) -> Iterator[Decoded]:
+        """In order; a few images at most are decoded ahead of the consumer."""
         waiting: deque[Future[Decoded]] = deque()
         for job in jobs:
-            if is_stopped():
-                break
-            waiting.append(pool.submit(self._decode, job))
-            if len(waiting) > 2 * self.options.workers:
+            waiting.append(self.pool.submit(self._decode, job))
+            if len(waiting) > self.ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -106,7 +117,8 @@ class Pipeline:
             return Decoded(job, done=f"{path_text(job.target)} exists already")
         try:
             file = read_file(job.source.path)
-            if job.key is not None and job.key == job_key(file.sha256, self.model.sha256, self.options_sha256):
+            model, options_sha256 = self.origin
+            if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
                 return Decoded(job, done="an earlier run did the same")
             image = decode_data(file, max_pixels=self.options.max_pixels)
             return Decoded(job, image, small_copy(image.pixels))
@@ -116,19 +128,15 @@ class Pipeline:
     def _is_skipped(self, job: Job) -> bool:
         return job.exists and self.options.on_exists == "skip"
 
-    def _finish_batch(self, batch: Sequence[Decoded], pool: ThreadPoolExecutor) -> Group:
+    def _finish_batch(self, batch: Sequence[Decoded]) -> list[Future[tuple[Record, Staged | None]]]:
         smalls = [decoded.small for decoded in batch if decoded.small is not None]
         sizes = [decoded.image.pixels.shape[:2] for decoded in batch if decoded.image is not None]
-        located = iter(self.engine.locate(smalls, sizes, pool.map) if smalls else ())
-        futures = [pool.submit(self._finish, decoded, next(located) if decoded.image else None) for decoded in batch]
+        located = iter(self.engine.locate(smalls, sizes, self.pool.map) if smalls else ())
+        futures = [
+            self.pool.submit(self._finish, decoded, next(located) if decoded.image else None) for decoded in batch
+        ]
         wait(futures)
-        staged = [crop for future in futures if not future.exception() and (crop := future.result()[1])]
-        try:
-            records = [future.result()[0] for future in futures]
-        except BaseException:
-            withdraw(staged)
-            raise
-        return Group([decoded.job for decoded in batch], records, staged)
+        return futures
 
     def _finish(self, decoded: Decoded, location: Location | None) -> tuple[Record, Staged | None]:
         """Warps, encodes and writes one image, under a name for the time being."""
@@ -169,17 +177,28 @@ class Pipeline:
         return Record(
             source=source_record(job.source.path, image),
             status="failed",
-            model=self.model,
-            options_sha256=self.options_sha256,
+            model=self.origin.model,
+            options_sha256=self.origin.options_sha256,
             notes=list(image.notes),
         )
 
     def _without_image(self, decoded: Decoded) -> Record:
+        if decoded.error is not None:
+            return failed_record(decoded.job, self.origin, decoded.error)
         source = SourceRecord(path=path_text(decoded.job.source.path))
-        if decoded.error is None:
-            return Record(source=source, status="skipped", reason=decoded.done)
-        failed = Record(source=source, status="failed", model=self.model, options_sha256=self.options_sha256)
-        return _failed(failed, decoded.error)
+        return Record(source=source, status="skipped", reason=decoded.done)
+
+
+class _Here(Executor):
+    """Runs what is submitted at once, in this thread."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def options_digest(options: RectifyOptions) -> str:
@@ -188,13 +207,19 @@ def options_digest(options: RectifyOptions) -> str:
     return hashlib.sha256(msgspec.json.encode(chosen, order="sorted")).hexdigest()
 
 
-def _batches(decoded: Iterator[Decoded], most: int) -> Iterator[list[Decoded]]:
+def failed_record(job: Job, origin: Provenance, error: Exception) -> Record:
+    """Of an input of which nothing is known but that it failed."""
+    source = SourceRecord(path=path_text(job.source.path))
+    return _failed(Record(source=source, status="failed", **origin._asdict()), error)
+
+
+def _batches(decoded: Iterator[Decoded]) -> Iterator[list[Decoded]]:
     batch: list[Decoded] = []
     size = 0
     for item in decoded:
         batch.append(item)
         size += item.image.pixels.nbytes if item.image is not None else 0
-        if len(batch) == most or size >= _BATCH_BYTES:
+        if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

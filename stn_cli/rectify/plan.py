@@ -70,14 +70,16 @@ def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
     return jobs
 
 
-def prepare_folders(jobs: Sequence[Job]) -> None:
+def prepare_folders(jobs: Sequence[Job]) -> list[Path]:
     """Makes the folders of the outputs, free of what killed runs left; StorageError if one cannot be made."""
-    for folder in sorted({path.parent for job in jobs for path in (job.target, job.record)}):
+    folders = sorted({path.parent for job in jobs for path in (job.target, job.record)})
+    for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot create the folder {folder}: {error.strerror}") from error
         remove_leftovers(folder)
+    return folders
 
 
 class _Memory:

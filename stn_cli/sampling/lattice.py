@@ -33,18 +33,20 @@ def lattices(
         extents: (width, height) of each source, in the pixels that count.
     """
     found: list[Knots | None] = [None] * len(extents)
-    pending, pixels = np.arange(len(extents)), np.array(extents)
-    rows, columns = _cells(size)
-    most = max(rows * columns, min(size[0] * size[1], _MOST_KNOTS))
-    while len(pending) and rows * columns <= most:
-        knots = _knots(transforms[pending], rows, columns)
-        too_coarse = ~(_strays(knots, pixels[pending]) <= _TOLERANCE)  # what is no number is never fine enough
-        settled = ~too_coarse.any(axis=1)
-        for number in np.flatnonzero(settled):
-            found[pending[number]] = knots[number]
-        pending = pending[~settled]
-        rows *= 1 + int(too_coarse[:, 0].any())
-        columns *= 1 + int(too_coarse[:, 1].any())
+    pixels = np.array(extents)
+    cells = _cells(size)
+    most = max(math.prod(cells), min(size[0] * size[1], _MOST_KNOTS))
+    pending = [(np.arange(len(extents)), *cells)]
+    while pending:
+        numbers, rows, columns = pending.pop()
+        knots = _knots(transforms[numbers], rows, columns)
+        too_coarse = ~(_strays(knots, pixels[numbers]) <= _TOLERANCE)  # what is no number is never fine enough
+        for number, each, coarse in zip(numbers, knots, too_coarse, strict=True):
+            found[number] = None if coarse.any() else each
+        for down, along in ((1, 0), (0, 1), (1, 1)):  # each by its own needs, whatever the others of its batch need
+            needy = numbers[(too_coarse == (down, along)).all(axis=1)]
+            if len(needy) and (rows << down) * (columns << along) <= most:
+                pending.append((needy, rows << down, columns << along))
     return found
 
 

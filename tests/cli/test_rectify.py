@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from stn_cli.cli.main import app
+from stn_cli.errors import StorageError
+from stn_cli.rectify.ledger import Ledger
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.plan import plan
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_images" / "digits"
@@ -316,25 +318,27 @@ def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
 
 
 def test_an_output_folder_that_is_not_writable_is_exit_8(open_folder, ordinary_user):
-    arguments = ["rectify", "-m", "digits", str(SAMPLES / "rotated-1.png"), "--device", "cpu", "-o"]
-    before = CliRunner().invoke(app, [*arguments, str(open_folder / "before")])  # imports what that user may not
-    assert before.exit_code == 0
+    jobs = plan([SAMPLES / "rotated-1.png"], RectifyOptions(out=open_folder / "out"))
     (open_folder / "out").mkdir(mode=0o555)
-    with ordinary_user():
-        run = CliRunner().invoke(app, [*arguments, str(open_folder / "out")])
-    assert run.exit_code == 8
-    assert "cannot write" in run.stderr
+    with (
+        ordinary_user(),
+        pytest.raises(StorageError, match="cannot write") as raised,
+        Ledger(open_folder / "out", jobs),
+    ):
+        pass
+    assert raised.value.exit_code == 8
     assert list((open_folder / "out").iterdir()) == []
 
 
 def test_rectify_on_the_cpu_never_imports_torch(tmp_path):
-    code = (
-        "import sys; from stn_cli.cli.main import app\n"
-        f"try: app(['rectify', {str(SAMPLES / 'rotated-1.png')!r}, '-o', {str(tmp_path)!r}, '--device', 'cpu'])\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules and 'onnxruntime' in sys.modules"
+    (tmp_path / "torch.py").write_text("raise RuntimeError('imported')")
+    run = subprocess.run(
+        [sys.executable, "-m", "stn_cli", "rectify", SAMPLES / "rotated-1.png", "-o", "out", "--device", "cpu"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        check=False,
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert run.returncode == 0
 
 
 WORDS = ROOT / "sample_images" / "words"

@@ -58,3 +58,16 @@ def test_engines_agree_on_every_kind_of_pixels(engines, locations, dtype, channe
     transform = locations[0][0].transform
     ours, theirs = (engine.crop(pixels, transform, (40, 40), "auto", fill).astype(float) for engine in engines)
     assert np.abs(ours - theirs).max() <= 1.1 * top / 255
+
+
+@pytest.mark.parametrize("name", ["digits", "text"])
+def test_what_is_said_of_an_image_does_not_depend_on_the_others_in_its_batch(name):
+    engine = OnnxEngine(open_checkpoint(name))
+    smalls = np.random.default_rng(0).random((40, 50, 90, 1), dtype=np.float32)
+    together = engine.locate(smalls, [(50, 90)] * 40)
+    for size in (1, 2, 3, 7, 17, 31):
+        for start in range(0, 40, size):
+            apart = engine.locate(smalls[start : start + size], [(50, 90)] * len(smalls[start : start + size]))
+            for one, other in zip(apart, together[start : start + size], strict=True):
+                assert np.array_equal(one.transform(outline(9)), other.transform(outline(9)))
+                assert (one.confidence, one.label_confidence) == (other.confidence, other.label_confidence)

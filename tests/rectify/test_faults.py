@@ -15,6 +15,8 @@ import pytest
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import StnError
+from stn_cli.images import storage
+from stn_cli.rectify.crew import tasks
 from stn_cli.rectify.engine import OnnxEngine
 from stn_cli.rectify.ledger import Ledger
 from stn_cli.rectify.options import RectifyOptions
@@ -34,7 +36,8 @@ class Faults:
         self.folder, self.nth, self.way, self.count = str(folder), nth, way, 0
 
     def install(self):
-        for module, name in ((os, "open"), (os, "replace"), (os, "fsync"), (os, "unlink"), (os, "truncate")):
+        calls = [(os, name) for name in ("open", "replace", "fsync", "unlink", "truncate", "mkdir")]
+        for module, name in [*calls, (storage, "_sync_file_system")]:
             setattr(module, name, partial(self.guarded, getattr(module, name)))
         io.open = partial(self.opened, io.open)
 
@@ -88,7 +91,7 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def engine():
-    return OnnxEngine(open_checkpoint("digits"), threads=1)  # no thread of it is lost by a fork
+    return OnnxEngine(open_checkpoint("digits"))  # no thread of it is lost by a fork
 
 
 def rectify(engine, folder, out):
@@ -96,8 +99,10 @@ def rectify(engine, folder, out):
     jobs = plan([folder / "in"], options)
     statuses = set()
     with Ledger(out, jobs) as ledger:
-        for group in Pipeline(engine, options).run(jobs):
-            ledger.commit(group)
+        pipeline = Pipeline(engine, options)
+        for task in tasks(jobs, options.batch_size):
+            group = pipeline.run(task.jobs)
+            ledger.commit(task.jobs, group)
             statuses |= {record.status for record in group.records}
     return FAILED if "failed" in statuses else ENDED
 

@@ -1,0 +1,283 @@
+"""Processes that rectify. One that crashes, hangs or runs out of memory takes down a single input.
+
+Decoders are the part of the program that strangers' bytes reach. They run in processes of their own, which are handed
+a few inputs at a time. Where a process ends before it has answered, or does not answer in time, another one takes its
+place and does what it left, one input at a time: so the one that is to blame shows, and becomes a failure.
+"""
+
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from stn_cli.checkpoints import Checkpoint
+from stn_cli.errors import ImageError, ModelError, StnError
+from stn_cli.rectify.engine import may_be_accelerated, open_engine
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.pipeline import Group, Pipeline, Provenance, failed_record
+from stn_cli.rectify.plan import Job
+
+_GIVEN = 2
+"""Tasks that a process has at a time: the one that it works on, and the next."""
+_AHEAD = 4
+"""Tasks for each process that may be under way or done while an earlier one is not."""
+_TRIES = 3
+"""Processes that may be lost one after another before they have opened the model."""
+_TASK_BYTES = 8 << 20
+"""Of the files of a task together, but for a single file that is larger."""
+
+
+class Task(NamedTuple):
+    """Inputs that are handed out together, and the number of the first."""
+
+    first: int
+    jobs: Sequence[Job]
+
+
+Work = Callable[[Connection, Checkpoint, str, RectifyOptions, int], None]
+"""What a process does: `work_off`."""
+
+
+class Crew:
+    """Processes that share the jobs of a run; they start at once. A context manager, which ends them.
+
+    On a CPU there is one for each of `options.workers`; an accelerator is shared by the threads of one.
+    Raises ModelError or DeviceError if the model cannot be run.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        options: RectifyOptions,
+        jobs: Sequence[Job],
+        work: Work | None = None,
+    ) -> None:
+        self.checkpoint, self.options, self.jobs = checkpoint, options, jobs
+        shares = may_be_accelerated(device)
+        count = 1 if shares else min(options.workers, len(jobs))
+        self._most = min(options.batch_size, math.ceil(len(jobs) / count))
+        self._order = (work or work_off, checkpoint, device, options, options.workers if shares else 1)
+        self._again: deque[Task] = deque()
+        self._lost_early = 0
+        self._members = [_Member(*self._order) for _ in range(count)]
+        try:
+            while not self._members[0].is_open:
+                self._answers()
+        except BaseException:
+            self._disband()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._disband()
+
+    def run(self, is_stopped: Callable[[], bool] = lambda: False) -> Iterator[tuple[Sequence[Job], Group]]:
+        """Yields jobs with their records and crops, to be committed, in the order of the jobs.
+
+        Failures of single inputs become records; a StorageError or ModelError ends the run. Once `is_stopped`, what
+        was begun is finished, and no more.
+        """
+        new = tasks(self.jobs, self._most)
+        done: dict[int, tuple[Sequence[Job], Group]] = {}
+        expected = 0
+        while True:
+            self._hand_out(new, len(done), is_stopped)
+            if expected in done:
+                jobs, group = done.pop(expected)
+                expected += len(jobs)
+                yield jobs, group
+            elif any(member.given for member in self._members):
+                done.update((task.first, (task.jobs, group)) for task, group in self._answers())
+            else:
+                return
+
+    def _hand_out(self, new: Iterator[Task], done: int, is_stopped: Callable[[], bool]) -> None:
+        """Gives each member its next tasks; what another one left comes first."""
+        while True:
+            member = min(self._members, key=lambda member: len(member.given))
+            under_way = done + sum(len(member.given) for member in self._members)
+            if len(member.given) == _GIVEN:
+                return
+            if self._again:
+                member.give(self._again.popleft())
+            elif under_way >= _AHEAD * len(self._members) or is_stopped() or (task := next(new, None)) is None:
+                return
+            else:
+                member.give(task)
+
+    def _answers(self) -> list[tuple[Task, Group]]:
+        """Waits until members answer, or fail to."""
+        left = min(member.since for member in self._members) + self.options.time_limit - time.monotonic()
+        timeout = None if left == math.inf else max(0.0, left)
+        ready = wait([member.connection for member in self._members], timeout)
+        answers = []
+        for number, member in enumerate(self._members):
+            if member.connection in ready:
+                try:
+                    answers += member.receive()
+                    self._lost_early = 0
+                except (EOFError, OSError):
+                    answers += self._replace(number, f"ended the process that worked on it ({member.fate()})")
+            elif time.monotonic() > member.since + self.options.time_limit:
+                answers += self._replace(number, f"took longer than {self.options.time_limit:g} seconds")
+        return answers
+
+    def _replace(self, number: int, what_it_did: str) -> list[tuple[Task, Group]]:
+        """Puts another in the place of a member; returns the failure, if it is known whose it is."""
+        member = self._members[number]
+        member.end()
+        self._lost_early += not member.is_open
+        if self._lost_early >= _TRIES:
+            raise ModelError(f"opening the model {what_it_did}")
+        self._members[number] = _Member(*self._order)
+        if not member.given or not member.is_open:
+            self._again.extendleft(reversed(member.given))
+            return []
+        blamed, *left = member.given
+        alone = [Task(blamed.first + i, [job]) for i, job in enumerate(blamed.jobs)]
+        self._again.extendleft(reversed(left if len(alone) == 1 else [*alone, *left]))
+        if len(alone) > 1:
+            return []
+        origin = Provenance.of(self.checkpoint, self.options)
+        return [(blamed, Group([failed_record(blamed.jobs[0], origin, ImageError(what_it_did))], []))]
+
+    def _disband(self) -> None:
+        for member in self._members:
+            member.end()
+
+
+class _Member:
+    """One process.
+
+    Attributes:
+        given: what it has not answered yet; it works on the first of them.
+        is_open: it has opened the model.
+        since: when it began with that, by the monotonic clock; infinite if there is none, or no model yet.
+    """
+
+    def __init__(self, work: Work, *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of libraries hold
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.given: deque[Task] = deque()
+        self.since = math.inf
+        self.is_open = False
+
+    def give(self, task: Task) -> None:
+        self.given.append(task)
+        with suppress(OSError):  # it has ended: its answer will show it
+            self.connection.send(task.jobs)
+        self._begin()
+
+    def receive(self) -> list[tuple[Task, Group]]:
+        """What it says: first that the model is open, then an answer for each task. Raises what it had to raise.
+
+        Raises EOFError or OSError if it has ended.
+        """
+        said: Group | Exception | None = self.connection.recv()
+        if isinstance(said, Exception):
+            raise said
+        self.is_open = True
+        answers = [] if said is None else [(self.given.popleft(), said)]
+        self._begin()
+        return answers
+
+    def fate(self) -> str:
+        """How it ended."""
+        self._process.join(1)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"exit code {code}"
+        return signal.Signals(-code).name + (", out of memory?" if -code == signal.SIGKILL else "")
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+    def _begin(self) -> None:
+        self.since = time.monotonic() if self.is_open and self.given else math.inf
+
+
+def tasks(jobs: Sequence[Job], most: int) -> Iterator[Task]:
+    """Small files many to a task, `most` at most; a large one alone."""
+    first = size = 0
+    for number, job in enumerate(jobs):
+        more = _size(job)
+        if number > first and (number - first == most or size + more > _TASK_BYTES):
+            yield Task(first, jobs[first:number])
+            first, size = number, 0
+        size += more
+    if first < len(jobs):
+        yield Task(first, jobs[first:])
+
+
+def work_off(
+    connection: Connection, checkpoint: Checkpoint, device: str, options: RectifyOptions, threads: int
+) -> None:
+    """What a process of a crew does: says None when it is ready, then answers each sequence of jobs by a Group.
+
+    An exception takes the place of what it would have said.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if not os.environ.get("STN_DEBUG"):
+        _silence()
+    try:
+        pipeline = Pipeline(open_engine(checkpoint, device), options, threads)
+    except StnError as error:
+        connection.send(error)
+        return
+    connection.send(None)
+    while True:
+        try:
+            jobs: Sequence[Job] = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answer(pipeline, jobs))
+
+
+def _answer(pipeline: Pipeline, jobs: Sequence[Job]) -> Group | StnError:
+    try:
+        return pipeline.run(jobs)
+    except StnError as error:
+        return error
+    except Exception as error:  # not all exceptions can be sent
+        return StnError(f"internal: {type(error).__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """Nothing is written once nobody is left to commit it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _silence() -> None:
+    """Decoders print to the terminal, past Python, what is wrong with a file."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+
+
+def _size(job: Job) -> int:
+    try:
+        return job.source.path.stat().st_size
+    except (OSError, ValueError):
+        return 0
