@@ -10,6 +10,7 @@ should be running.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 def milliseconds_a_crop(checkpoint: Checkpoint, rounds: int) -> float:
     """Median of all localization passes of a model on a batch, by its length."""
-    engine, rng = OnnxEngine(checkpoint), np.random.default_rng(0)
+    engine, rng = OnnxEngine(checkpoint, os.cpu_count() or 1), np.random.default_rng(0)
     passes = [
         (graph, rng.random((BATCH, engine.model.channels, *stage.input_size), dtype=np.float32))
         for graph, stage in zip(graph_names(engine.model), engine.model.stages, strict=False)  # a classifier is not one

@@ -80,6 +80,13 @@ def rectify(
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure: --max-errors 0.")] = False,
     errors_to: Annotated[Path | None, typer.Option(help="A file for the records of the inputs that failed.")] = None,
+    max_pixels: Annotated[int, typer.Option(help="An image with more of them fails.")] = 250_000_000,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Rectify what can be read of damaged files, and mark their records.")
+    ] = False,
+    allow_format: Annotated[
+        list[str] | None, typer.Option(help="Read this format, too (Pillow's name for it, such as JPEG2000).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; write nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -108,6 +115,9 @@ def rectify(
             batch_size=batch_size,
             workers=workers or os.cpu_count() or 1,
             time_limit=time_limit,
+            max_pixels=max_pixels,
+            salvage=salvage,
+            allow_formats=tuple(allow_format or ()),
         )
         jobs = plan(inputs, options)
         wanted = "0" if fail_fast else max_errors
@@ -146,6 +156,7 @@ def _run(
     with Ledger(options.out, jobs) as ledger, crew, reporter:
         for some, group in crew.run(lambda: stop.signal is not None or reporter.has_seen_enough):
             ledger.commit(some, group)
+            reporter.warn(group.warnings)
             for record in group.records:
                 reporter.add(record)
 
@@ -178,6 +189,8 @@ class _Reporter:
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self.counts: Counter[str] = Counter()
         self.errors: list[Record] = []
+        self.damaged = 0
+        self.warned = False
         self.progress: Progress | None = None
 
     def __enter__(self) -> "_Reporter":
@@ -193,6 +206,7 @@ class _Reporter:
 
     def add(self, record: "Record") -> None:
         self.counts[record.status] += 1
+        self.damaged += record.source.damage is not None
         if self.json:
             result(record.to_json().decode())
         if record.error is not None:
@@ -212,6 +226,12 @@ class _Reporter:
                 rate=f"{speed:.0f}/s" if speed else "",
             )
 
+    def warn(self, warnings: "Sequence[str]") -> None:
+        """Says the first one: batches are halved, and once is enough."""
+        if warnings and not self.warned:
+            self.warned = True
+            say(f"warning: {warnings[0]}")
+
     @property
     def seen(self) -> int:
         return self.counts.total()
@@ -224,6 +244,7 @@ class _Reporter:
     def summarize(self) -> None:
         if not self.quiet:
             parts = [f"{self.counts[s]} {s}" for s in ("done", "unchanged", "skipped", "failed") if self.counts[s]]
+            parts += [f"{self.damaged} of them damaged"] if self.damaged else []
             say(f"{self.total} input{'s' if self.total != 1 else ''}: {', '.join(parts)}")
 
 

@@ -3,7 +3,7 @@
 from stn_cli.images.decode import MAX_PIXELS, FileData, Image, JpegTables, Pixels, decode, decode_data, read_file
 from stn_cli.images.discover import Source, discover
 from stn_cli.images.encode import JPEG_QUALITY, Encoded, encode, output_format
-from stn_cli.images.formats import FORMAT_OF_SUFFIX, READABLE, SUFFIXES
+from stn_cli.images.formats import FORMAT_OF_SUFFIX, READABLE, SUFFIXES, format_of_suffix, readable
 from stn_cli.images.naming import Collision, find_collisions, output_path
 from stn_cli.images.storage import Staged, exclusive, publish, remove_leftovers, stage, withdraw, write_atomically
 
@@ -27,10 +27,12 @@ __all__ = [
     "encode",
     "exclusive",
     "find_collisions",
+    "format_of_suffix",
     "output_format",
     "output_path",
     "publish",
     "read_file",
+    "readable",
     "remove_leftovers",
     "stage",
     "withdraw",

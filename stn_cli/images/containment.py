@@ -10,6 +10,7 @@ from typing import Any
 
 import PIL._imaging
 import PIL.Image
+import PIL.ImageFile
 
 
 class _Containment:
@@ -20,7 +21,7 @@ class _Containment:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition(threading.RLock())
         self._inside = 0
         self._undo = ExitStack()
         self._thread = threading.local()
@@ -41,6 +42,20 @@ class _Containment:
                 self._inside -= 1
                 if self._inside == 0:
                     self._undo.close()
+                    self._lock.notify_all()
+
+    @contextmanager
+    def lenient(self) -> Iterator[list[str]]:
+        """Likewise, alone, and with decoders that make do with what there is of a damaged file."""
+        with self._lock:
+            while self._inside:
+                self._lock.wait()
+            PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True
+            try:
+                with self() as gathered:
+                    yield gathered
+            finally:
+                PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False
 
     def _switch(self) -> None:
         self._undo.enter_context(warnings.catch_warnings())

@@ -14,12 +14,12 @@
     several frames or pages       the first, with a note
 
 The pixels are as a person sees them: EXIF orientation is applied. An ICC profile that still describes the pixels
-is kept as it is. A file is what its bytes say, whatever its name; formats outside `formats.READABLE` are refused.
+is kept as it is. A file is what its bytes say, whatever its name; formats beyond those asked for are refused.
 """
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -84,6 +84,8 @@ class Image:
     jpeg_tables: JpegTables | None
     notes: tuple[str, ...]
     """What a person may want to know: what was dropped or reduced, and Pillow's warnings."""
+    damage: str | None = None
+    """What is wrong with the file, of which only a part could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +112,36 @@ def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     return decode_data(read_file(path), max_pixels=max_pixels)
 
 
-def decode_data(file: FileData, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """The image in the bytes of a file.
+def decode_data(
+    file: FileData, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = READABLE, salvage: bool = False
+) -> Image:
+    """The image in the bytes of a file, of one of `formats`.
 
-    Raises ImageError for whatever is wrong with it. An image of more than `max_pixels` is refused by its header,
-    before memory is taken for it; Pillow's own limit plays no part, and is switched off for the process while decodes
-    are under way.
+    Raises ImageError for whatever is wrong with it. With `salvage`, what can be read of a damaged file is an image all
+    the same, and the rest grey or black. An image of more than `max_pixels` is refused by its header, before memory is
+    taken for it; Pillow's own limit plays no part, and is switched off for the process while decodes are under way.
     """
     if not file.data:
         raise ImageError("is empty")
     try:
-        return _decode(file, max_pixels)
+        with contained_pillow() as warned:
+            return _decode(file, max_pixels, formats, warned)
     except ImageError:
         raise
     except Exception as error:  # a decoder fed with damaged bytes raises nearly anything
-        raise ImageError(_reason(error, file.data)) from error
+        damage = _reason(error, file.data, formats)
+        if not salvage or isinstance(error, MemoryError):
+            raise ImageError(damage) from error
+    try:
+        with contained_pillow.lenient() as warned:
+            return replace(_decode(file, max_pixels, formats, warned), damage=damage)
+    except Exception as error:
+        raise ImageError(damage) from error
 
 
-def _decode(file: FileData, max_pixels: int) -> Image:
+def _decode(file: FileData, max_pixels: int, formats: tuple[str, ...], warned: list[str]) -> Image:
     notes: list[str] = []
-    with contained_pillow() as warned, PIL.Image.open(io.BytesIO(file.data), formats=READABLE) as image:
+    with PIL.Image.open(io.BytesIO(file.data), formats=formats) as image:
         _check_size(image.size, max_pixels)
         source_format, source_mode = image.format or "", image.mode
         frames: int = getattr(image, "n_frames", 1)
@@ -252,12 +264,12 @@ def _grey16(image: PIL.Image.Image) -> npt.NDArray[np.uint16]:
     return values.astype(np.uint16)
 
 
-def _reason(error: Exception, data: bytes) -> str:
+def _reason(error: Exception, data: bytes, formats: tuple[str, ...]) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        accepts = (PIL.Image.OPEN[name][1] for name in READABLE)
+        accepts = (PIL.Image.OPEN[name][1] for name in formats)
         if any(accept is not None and accept(data[:16]) is True for accept in accepts):
             return "is damaged: its header cannot be read"
-        return f"is not an image in a supported format ({', '.join(READABLE)})"
+        return f"is not an image in a supported format ({', '.join(formats)})"
     if isinstance(error, MemoryError):
         return "does not fit into memory"
     text = str(error).strip() or type(error).__name__

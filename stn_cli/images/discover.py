@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,14 +20,19 @@ class Source:
     relative: PurePosixPath
 
 
-def discover(inputs: Sequence[Path], recursive: bool = True, exclude: Path | None = None) -> list[Source]:
+def discover(
+    inputs: Sequence[Path],
+    recursive: bool = True,
+    exclude: Path | None = None,
+    known: Mapping[str, str] = FORMAT_OF_SUFFIX,
+) -> list[Source]:
     """The image files that `inputs` name, each once, in the order of the inputs and sorted within each.
 
-    A named file is taken whatever its suffix. A folder gives the files with the suffix of a known format, and a
-    path that does not exist but holds `*`, `?` or `[` is matched as a pattern (`**` for any depth). From folders
-    and patterns, names that begin with a dot, `*.rectified.*` and `*.inspect.*` are left out, and so is what lies
-    below `exclude`, the output folder. Links to files are followed, links to folders are not; one that leads nowhere is
-    given, to fail where it is read.
+    A named file is taken whatever its suffix. A folder gives the files with a suffix of `known`, and a path that does
+    not exist but holds `*`, `?` or `[` is matched as a pattern (`**` for any depth). From folders and patterns, names
+    that begin with a dot, `*.rectified.*` and `*.inspect.*` are left out, and so is what lies below `exclude`, the
+    output folder. Links to files are followed, links to folders are not; one that leads nowhere is given, to fail where
+    it is read.
 
     Raises UsageError for a pattern that is none, NoInputError for a path that is not there and when nothing is found
     at all, and StorageError for a folder that cannot be listed.
@@ -36,11 +41,11 @@ def discover(inputs: Sequence[Path], recursive: bool = True, exclude: Path | Non
     excluded = None if exclude is None else os.path.realpath(exclude)
     found: dict[str, Source] = {}
     for given in inputs:
-        for source in _expand(given, recursive, excluded):
+        for source in _expand(given, recursive, excluded, known):
             found.setdefault(canonical(source.path), source)
     if not found:
         named = ", ".join(map(str, inputs)) or "the command"
-        suffixes = " ".join(sorted(FORMAT_OF_SUFFIX))
+        suffixes = " ".join(sorted(known))
         raise NoInputError(f"no image in {named} (looked for {suffixes})")
     return list(found.values())
 
@@ -54,17 +59,17 @@ def canonical_names() -> Callable[[Path], str]:
     return lambda path: f"{folders(path.parent)}{os.sep}{path.name}"
 
 
-def _expand(given: Path, recursive: bool, excluded: str | None) -> Iterable[Source]:
+def _expand(given: Path, recursive: bool, excluded: str | None, known: Container[str]) -> Iterable[Source]:
     try:
         is_folder = given.is_dir()
         exists = is_folder or given.exists()
     except OSError as error:
         raise StorageError(f"cannot look at {given}: {error.strerror}") from error
     if is_folder:
-        return sorted(_walk(given, recursive, excluded), key=_sort_key)
+        return sorted(_walk(given, recursive, excluded, known), key=_sort_key)
     if exists:
         return [Source(given, PurePosixPath(given.name))]
-    matches = sorted(_match(given, excluded), key=_sort_key)
+    matches = sorted(_match(given, excluded, known), key=_sort_key)
     if not matches:
         reason = "matches no image" if _GLOB_CHARACTERS & set(str(given)) else "does not exist"
         raise NoInputError(f"{given} {reason}")
@@ -75,7 +80,7 @@ def _sort_key(source: Source) -> tuple[str, ...]:
     return source.relative.parts
 
 
-def _walk(root: Path, recursive: bool, excluded: str | None) -> Iterator[Source]:
+def _walk(root: Path, recursive: bool, excluded: str | None, known: Container[str]) -> Iterator[Source]:
     """The images below `root`. Beside each folder goes its real path, to be compared with `excluded`."""
     pending = [(root, PurePosixPath(), os.path.realpath(root))]
     while pending:
@@ -87,7 +92,7 @@ def _walk(root: Path, recursive: bool, excluded: str | None) -> Iterator[Source]
                 real_child = f"{real}{os.sep}{entry.name}"
                 if recursive and real_child != excluded:
                     pending.append((folder / entry.name, below / entry.name, real_child))
-            elif _is_input_name(entry.name) and _is_file(entry):
+            elif _is_input_name(entry.name, known) and _is_file(entry):
                 yield Source(folder / entry.name, below / entry.name)
 
 
@@ -99,9 +104,9 @@ def _list(folder: Path) -> list[os.DirEntry[str]]:
         raise StorageError(f"cannot list the folder {folder}: {error.strerror}") from error
 
 
-def _is_input_name(name: str) -> bool:
+def _is_input_name(name: str, known: Container[str]) -> bool:
     stem, _, suffix = name.rpartition(".")
-    return f".{suffix.lower()}" in FORMAT_OF_SUFFIX and not stem.endswith((RECTIFIED, INSPECTED))
+    return f".{suffix.lower()}" in known and not stem.endswith((RECTIFIED, INSPECTED))
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -114,7 +119,7 @@ def _may_be_file(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
-def _match(pattern: Path, excluded: str | None) -> Iterator[Source]:
+def _match(pattern: Path, excluded: str | None, known: Container[str]) -> Iterator[Source]:
     """The images that a pattern matches, named below the part of it that holds no glob character."""
     parts = pattern.parts
     first = next((i for i, part in enumerate(parts) if _GLOB_CHARACTERS & set(part)), None)
@@ -132,7 +137,7 @@ def _match(pattern: Path, excluded: str | None) -> Iterator[Source]:
     for path in paths:
         relative = PurePosixPath(*path.relative_to(prefix).parts)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not _is_input_name(path.name) or not _may_be_file(path):
+        if hidden or not _is_input_name(path.name, known) or not _may_be_file(path):
             continue
         if excluded is None or not Path(os.path.realpath(path.parent)).is_relative_to(excluded):
             yield Source(path, relative)

@@ -1,7 +1,7 @@
 """Where the output of an input goes, and what must not happen there."""
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +17,14 @@ class Collision(NamedTuple):
     target: Path
 
 
-def output_path(source: Source, out_dir: Path | None, suffix: str) -> Path:
+def output_path(source: Source, out_dir: Path | None, suffix: str, known: Mapping[str, str] = FORMAT_OF_SUFFIX) -> Path:
     """`out_dir` / the relative name, or `img.rectified.png` beside the input; the name then ends in `suffix`.
 
     A suffix that already says the same format stays as the user wrote it (`.jpeg`, `.JPG`). One that says no image
     format is part of the name: `scan.001` becomes `scan.001.png`, or all of its kind would become `scan.png`.
     """
     path = source.path if out_dir is None else out_dir / source.relative
-    said = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    said = known.get(path.suffix.lower())
     stem = path.name if said is None else path.stem
     if said == FORMAT_OF_SUFFIX[suffix]:
         suffix = path.suffix

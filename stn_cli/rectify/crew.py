@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import cv2
+
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.errors import ImageError, ModelError, StnError
 from stn_cli.rectify.engine import may_be_accelerated, open_engine
@@ -62,10 +64,9 @@ class Crew:
         work: Work | None = None,
     ) -> None:
         self.checkpoint, self.options, self.jobs = checkpoint, options, jobs
-        shares = may_be_accelerated(device)
-        count = 1 if shares else min(options.workers, len(jobs))
+        count = 1 if may_be_accelerated(device) else min(options.workers, len(jobs))
         self._most = min(options.batch_size, math.ceil(len(jobs) / count))
-        self._order = (work or work_off, checkpoint, device, options, options.workers if shares else 1)
+        self._order = (work or work_off, checkpoint, device, options, options.workers // count)
         self._again: deque[Task] = deque()
         self._lost_early = 0
         self._members = [_Member(*self._order) for _ in range(count)]
@@ -152,7 +153,7 @@ class Crew:
         if len(alone) > 1:
             return []
         origin = Provenance.of(self.checkpoint, self.options)
-        return [(blamed, Group([failed_record(blamed.jobs[0], origin, ImageError(what_it_did))], []))]
+        return [(blamed, Group([failed_record(blamed.jobs[0], origin, ImageError(what_it_did))], [], []))]
 
     def _disband(self) -> None:
         for member in self._members:
@@ -227,9 +228,7 @@ def tasks(jobs: Sequence[Job], most: int) -> Iterator[Task]:
         yield Task(first, jobs[first:])
 
 
-def work_off(
-    connection: Connection, checkpoint: Checkpoint, device: str, options: RectifyOptions, threads: int
-) -> None:
+def work_off(connection: Connection, checkpoint: Checkpoint, device: str, options: RectifyOptions, cores: int) -> None:
     """What a process of a crew does: says None when it is ready, then answers each sequence of jobs by a Group.
 
     An exception takes the place of what it would have said.
@@ -239,6 +238,8 @@ def work_off(
     if not os.environ.get("STN_DEBUG"):
         _silence()
     try:
+        cv2.setNumThreads(cores)
+        threads = cores if may_be_accelerated(device) else 1
         pipeline = Pipeline(open_engine(checkpoint, device), options, threads)
     except StnError as error:
         connection.send(error)

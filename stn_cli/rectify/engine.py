@@ -59,6 +59,9 @@ class Location:
 class Engine(ABC):
     """Runs a checkpoint: its nets look at small copies, the crop is read from the original."""
 
+    out_of_memory: tuple[type[Exception], ...] = ()
+    """What its device raises if a batch is too large for it."""
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.model = checkpoint.header.model

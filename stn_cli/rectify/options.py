@@ -31,6 +31,8 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         workers: processes; with an accelerator, threads of one.
         time_limit: seconds that such images may take; then each of them alone, which fails if it takes longer.
         max_pixels: larger images fail.
+        allow_formats: what may be read beyond `images.READABLE`, by Pillow's names.
+        salvage: read what can be read of damaged files.
     """
 
     out: Path | None = None
@@ -49,6 +51,8 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     time_limit: float = 120.0
     max_pixels: int = 250_000_000
+    allow_formats: tuple[str, ...] = ()
+    salvage: bool = False
 
     def __post_init__(self) -> None:
         sides = [] if self.size is None else self.size

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stn_cli.checkpoints import Checkpoint
-from stn_cli.errors import StnError, StorageError
+from stn_cli.errors import DeviceError, StnError, StorageError
 from stn_cli.images import (
     Encoded,
     Image,
@@ -21,11 +21,12 @@ from stn_cli.images import (
     decode_data,
     encode,
     read_file,
+    readable,
     stage,
     withdraw,
 )
 from stn_cli.rectify.crop import Decision, decide, render
-from stn_cli.rectify.engine import Engine, Location, Small, small_copy
+from stn_cli.rectify.engine import Engine, Location, Size, Small, small_copy
 from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job
@@ -42,7 +43,10 @@ from stn_cli.rectify.record import (
 
 _BATCH_BYTES = 128 << 20
 """Pixels of one batch at most, but for a single image that is larger."""
-_AFFECTING = ("size", "height", "resample", "fill", "format", "quality", "min_confidence", "always", "max_pixels")
+_AFFECTING = (
+    *("size", "height", "resample", "fill", "format", "quality"),
+    *("min_confidence", "always", "max_pixels", "salvage"),
+)
 
 
 class Decoded(NamedTuple):
@@ -56,10 +60,15 @@ class Decoded(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The records of some jobs, in their order, and their crops, which have yet to take their names."""
+    """The records of some jobs, in their order, and their crops, which have yet to take their names.
+
+    Attributes:
+        warnings: what a person should know of the run.
+    """
 
     records: list[Record]
     staged: list[Staged]
+    warnings: list[str]
 
 
 class Provenance(NamedTuple):
@@ -80,8 +89,10 @@ class Pipeline:
     def __init__(self, engine: Engine, options: RectifyOptions, threads: int = 1) -> None:
         self.engine, self.options = engine, options
         self.pool: Executor = ThreadPoolExecutor(threads) if threads > 1 else _Here()
+        self._most_at_once = options.batch_size
         self.ahead = 2 * threads if threads > 1 else 0
         self.origin = Provenance.of(engine.checkpoint, options)
+        self.formats = readable(options.allow_formats)
 
     def run(self, jobs: Sequence[Job]) -> Group:
         """The crops of some jobs, written and ready to be committed.
@@ -89,10 +100,10 @@ class Pipeline:
         Failures of single inputs become records. Raises StorageError or ModelError for what concerns all of them, and
         leaves nothing behind then.
         """
-        done = Group([], [])
+        done = Group([], [], [])
         try:
             for batch in _batches(self._decoded_ahead(jobs)):
-                futures = self._finish_batch(batch)
+                futures = self._finish_batch(batch, done.warnings)
                 done.staged.extend(
                     crop for future in futures if not future.exception() and (crop := future.result()[1])
                 )
@@ -120,7 +131,8 @@ class Pipeline:
             model, options_sha256 = self.origin
             if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
                 return Decoded(job, done="an earlier run did the same")
-            image = decode_data(file, max_pixels=self.options.max_pixels)
+            options = self.options
+            image = decode_data(file, max_pixels=options.max_pixels, formats=self.formats, salvage=options.salvage)
             return Decoded(job, image, small_copy(image.pixels))
         except Exception as error:  # whatever a decoder does is the failure of its file
             return Decoded(job, error=error)
@@ -128,15 +140,32 @@ class Pipeline:
     def _is_skipped(self, job: Job) -> bool:
         return job.exists and self.options.on_exists == "skip"
 
-    def _finish_batch(self, batch: Sequence[Decoded]) -> list[Future[tuple[Record, Staged | None]]]:
+    def _finish_batch(
+        self, batch: Sequence[Decoded], warnings: list[str]
+    ) -> list[Future[tuple[Record, Staged | None]]]:
         smalls = [decoded.small for decoded in batch if decoded.small is not None]
         sizes = [decoded.image.pixels.shape[:2] for decoded in batch if decoded.image is not None]
-        located = iter(self.engine.locate(smalls, sizes, self.pool.map) if smalls else ())
+        located = iter(self._locate(smalls, sizes, warnings))
         futures = [
             self.pool.submit(self._finish, decoded, next(located) if decoded.image else None) for decoded in batch
         ]
         wait(futures)
         return futures
+
+    def _locate(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> list[Location]:
+        """As many at once as the memory of the device is known to hold."""
+        located: list[Location] = []
+        while len(located) < len(smalls):
+            some = slice(len(located), len(located) + self._most_at_once)
+            try:
+                located += self.engine.locate(smalls[some], sizes[some], self.pool.map)
+            except self.engine.out_of_memory as error:
+                tried = len(smalls[some])
+                if tried == 1:
+                    raise DeviceError("the device has not enough memory for a single image") from error
+                self._most_at_once = tried // 2
+                warnings.append(f"the device has not enough memory for {tried} images at once: batches are halved")
+        return located
 
     def _finish(self, decoded: Decoded, location: Location | None) -> tuple[Record, Staged | None]:
         """Warps, encodes and writes one image, under a name for the time being."""

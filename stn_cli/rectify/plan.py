@@ -1,7 +1,7 @@
 """What will be done, decided before anything is written."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,13 +10,14 @@ import numpy as np
 
 from stn_cli.errors import OutputExistsError, StorageError
 from stn_cli.images import (
-    FORMAT_OF_SUFFIX,
     SUFFIXES,
     Source,
     discover,
     find_collisions,
+    format_of_suffix,
     output_format,
     output_path,
+    readable,
     remove_leftovers,
 )
 from stn_cli.rectify.finished import RECORDS, Finished, read_finished, read_journal
@@ -50,9 +51,10 @@ def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
         OutputExistsError: an output exists and `on_exists` is `error`, or two inputs would write one output.
         StorageError: the output folder cannot be made.
     """
-    sources = discover(inputs, options.recursive, options.out)
+    known = format_of_suffix(readable(options.allow_formats))
+    sources = discover(inputs, options.recursive, options.out, known)
     memory = _Memory(options)
-    jobs = [_job(source, options, memory) for source in sources]
+    jobs = [_job(source, options, memory, known) for source in sources]
     collisions = find_collisions([(job.source, job.target) for job in jobs])
     if options.out is None:
         collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
@@ -101,16 +103,16 @@ class _Memory:
         return finished.get(path_text(source))
 
 
-def _job(source: Source, options: RectifyOptions, memory: _Memory) -> Job:
+def _job(source: Source, options: RectifyOptions, memory: _Memory, known: Mapping[str, str]) -> Job:
     # The name decides the format, not the content, so that all outputs are known before the first file is read.
-    promised = FORMAT_OF_SUFFIX.get(source.path.suffix.lower(), "PNG")
+    promised = known.get(source.path.suffix.lower(), "PNG")
     format = output_format(promised, np.uint8, 1, options.format)
-    target = output_path(source, options.out, SUFFIXES[format])
+    target = output_path(source, options.out, SUFFIXES[format], known)
     record = options.out / RECORDS if options.out is not None else target.with_suffix(".json")
     # `os.path.exists`: a name that is too long for the file system does not exist; writing it will say why.
     target_exists = os.path.exists(target)  # noqa: PTH110
     exists = target_exists or (options.out is None and os.path.exists(record))  # noqa: PTH110
-    known = memory.recall(source.path, target, record) if exists else None
-    if known is None or (target_exists and known.output != path_text(target)):
+    earlier = memory.recall(source.path, target, record) if exists else None
+    if earlier is None or (target_exists and earlier.output != path_text(target)):
         return Job(source, target, format, record, exists=exists)
-    return Job(source, target, format, record, key=known.key if target_exists else None)
+    return Job(source, target, format, record, key=earlier.key if target_exists else None)

@@ -32,7 +32,7 @@ _OUTLINE_POINTS = 9
 
 
 class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The input; width and height as a person sees it, EXIF orientation applied."""
+    """The input; width and height as a person sees it, EXIF orientation applied; its damage, if it was salvaged."""
 
     path: str
     sha256: str | None = None
@@ -42,6 +42,7 @@ class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     format: str | None = None
     mode: str | None = None
     exif_orientation: int | None = None
+    damage: str | None = None
 
 
 class ModelRecord(msgspec.Struct, kw_only=True):
@@ -135,6 +136,7 @@ def source_record(path: Path, image: Image) -> SourceRecord:
         format=image.format,
         mode=image.source_mode,
         exif_orientation=image.exif_orientation,
+        damage=image.damage,
     )
 
 

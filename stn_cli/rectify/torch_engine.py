@@ -16,7 +16,7 @@ from stn_cli.images import Pixels
 from stn_cli.rectify.engine import Engine, Size, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Fill, Resample, fill_values, weighted_fill
-from stn_cli.sampling.warp import Each
+from stn_cli.sampling.warp import Each, warp
 
 
 def is_available(device: str) -> bool:
@@ -26,6 +26,8 @@ def is_available(device: str) -> bool:
 
 class TorchEngine(Engine):
     """Nets and sampler on a device."""
+
+    out_of_memory = (torch.OutOfMemoryError,)
 
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         super().__init__(checkpoint)
@@ -56,8 +58,14 @@ class TorchEngine(Engine):
     def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:
         return [output.float().cpu().numpy() for output in self.nets[graph](views)]
 
-    @torch.inference_mode()
     def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+        try:
+            return self._crop(pixels, transform, size, resample, fill)
+        except torch.OutOfMemoryError:  # the samplers agree within one grey level
+            return warp(pixels, transform, size, resample=resample, fill=fill)
+
+    @torch.inference_mode()
+    def _crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
         full, has_alpha = float(np.iinfo(pixels.dtype).max), pixels.shape[2] in (2, 4)
         image = torch.from_numpy(pixels.astype(np.float32)).to(self.device).permute(2, 0, 1)[None]
         if has_alpha:

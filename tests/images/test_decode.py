@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import ExifTags, ImageCms, ImageOps
 
-from stn_cli.errors import ImageError
-from stn_cli.images import MAX_PIXELS, decode
+from stn_cli.errors import ImageError, UsageError
+from stn_cli.images import MAX_PIXELS, READABLE, decode, decode_data, read_file, readable
 
 RNG = np.random.default_rng(0)
 
@@ -436,3 +436,92 @@ def test_damaged_file_fails_or_gives_a_valid_image(read, name, capfd):
             assert image.pixels.dtype in (np.uint8, np.uint16)
             assert image.pixels.flags.c_contiguous
     assert capfd.readouterr() == ("", "")
+
+
+LENIENT = ("png", "jpeg", "jpeg-progressive", "bmp", "ppm")
+"""Formats of which Pillow shows what has arrived."""
+
+
+@pytest.mark.parametrize("name", LENIENT)
+def test_salvage_reads_what_there_is_of_a_truncated_file_and_says_so(tmp_path, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)
+    options = {"progressive": True} if name == "jpeg-progressive" else {}
+    whole = encoded(PIL.Image.fromarray(pixels), name.partition("-")[0].upper(), **options)
+    (tmp_path / "whole").write_bytes(whole)
+    (tmp_path / "cut").write_bytes(whole[: len(whole) * 3 // 4])
+    expected = decode(tmp_path / "whole")
+    assert expected.damage is None
+    with pytest.raises(ImageError, match="is truncated"):
+        decode(tmp_path / "cut")
+    image = decode_data(read_file(tmp_path / "cut"), salvage=True)
+    assert image.damage == "is truncated"
+    assert image.pixels.shape == expected.pixels.shape
+    same = (image.pixels == expected.pixels).all(axis=(1, 2))
+    if name != "jpeg-progressive":
+        assert 0.5 < same.mean() < 1
+    assert not decode_data(read_file(tmp_path / "whole"), salvage=True).damage
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_salvage_of_damage_gives_a_marked_image_or_the_error_it_gave_before(tmp_path, name, capfd):
+    whole, chance = SAMPLES[name], random.Random(name)
+    for _ in range(60):
+        damaged = bytearray(whole)[: chance.randrange(1, len(whole))]
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        (tmp_path / "x").write_bytes(damaged)
+        file = read_file(tmp_path / "x")
+        try:
+            strict, error = decode_data(file, max_pixels=1_000_000), None
+        except ImageError as raised:
+            strict, error = None, str(raised)
+        try:
+            image = decode_data(file, max_pixels=1_000_000, salvage=True)
+        except ImageError as raised:
+            assert str(raised) == error
+            continue
+        assert image.damage == error
+        assert strict is None or np.array_equal(strict.pixels, image.pixels)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_salvage_in_one_thread_changes_nothing_in_another(tmp_path):
+    data = encoded(gradient("RGB", (230, 170)), "JPEG")
+    (tmp_path / "cut").write_bytes(data[: len(data) // 2])
+    file = read_file(tmp_path / "cut")
+    wrong = []
+
+    def strict():
+        for _ in range(100):
+            try:
+                decode_data(file)
+                wrong.append("read without a mark")
+            except ImageError:
+                pass
+
+    def salvage():
+        for _ in range(100):
+            if decode_data(file, salvage=True).damage is None:
+                wrong.append("no mark")
+
+    threads = [threading.Thread(target=work) for work in (strict, salvage, strict, salvage)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_other_formats_are_read_only_if_allowed(read, tmp_path):
+    data = encoded(gradient("RGB"), "TGA")
+    with pytest.raises(ImageError, match="not an image in a supported format"):
+        read(data)
+    (tmp_path / "x.tga").write_bytes(data)
+    image = decode_data(read_file(tmp_path / "x.tga"), formats=readable(["tga"]))
+    np.testing.assert_array_equal(image.pixels, as_channels(gradient("RGB")))
+    assert set(readable([])) == set(READABLE)
+
+
+@pytest.mark.parametrize("name", ["EPS", "eps", "PDF", "nonsense"])
+def test_formats_that_are_programs_or_unknown_are_refused(name):
+    with pytest.raises(UsageError, match="--allow-format"):
+        readable([name])

@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.errors import DeviceError
 from stn_cli.geometry import outline
 from stn_cli.images import decode
 from stn_cli.rectify.engine import OnnxEngine, small_copy
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.pipeline import Pipeline
+from stn_cli.rectify.plan import plan
 from stn_cli.rectify.torch_engine import TorchEngine
 from tests.cli.test_rectify import SAMPLES, TRUTH
 
@@ -71,3 +76,44 @@ def test_what_is_said_of_an_image_does_not_depend_on_the_others_in_its_batch(nam
             for one, other in zip(apart, together[start : start + size], strict=True):
                 assert np.array_equal(one.transform(outline(9)), other.transform(outline(9)))
                 assert (one.confidence, one.label_confidence) == (other.confidence, other.label_confidence)
+
+
+class Scarce(TorchEngine):
+    """A device with memory for a few views at once, and for no image."""
+
+    def __init__(self, checkpoint, most):
+        super().__init__(checkpoint, "cpu")
+        self.most, self.asked = most, []
+
+    def views(self, taken, *more):
+        self.asked.append(len(taken))
+        if len(taken) > self.most:
+            raise torch.OutOfMemoryError("no")
+        return super().views(taken, *more)
+
+    def _crop(self, *_):
+        raise torch.OutOfMemoryError("no")
+
+
+def test_a_device_that_is_out_of_memory_gets_half_as_many_images(tmp_path):
+    options = RectifyOptions(out=tmp_path, format="png")
+    jobs = plan([SAMPLES], options)
+    checkpoint = open_checkpoint("digits")
+    engine = Scarce(checkpoint, 2)
+    scarce, ample = (Pipeline(each, options).run(jobs) for each in (engine, TorchEngine(checkpoint, "cpu")))
+    assert scarce.warnings
+    assert not ample.warnings
+    assert [size for size in engine.asked if size > 2] == [14, 7, 3]
+    for one, other in zip(scarce.records, ample.records, strict=True):
+        assert one.status == other.status == "done"
+        assert np.allclose(one.fiducials, other.fiducials, atol=1e-3)
+    for one, other in zip(scarce.staged, ample.staged, strict=True):
+        (a, b) = (decode(staged.temporary).pixels.astype(int) for staged in (one, other))
+        assert np.abs(a - b).max() <= 1
+    assert len(jobs) == 14
+
+
+def test_a_device_without_memory_for_one_image_ends_the_run(tmp_path):
+    options = RectifyOptions(out=tmp_path)
+    with pytest.raises(DeviceError, match="memory"):
+        Pipeline(Scarce(open_checkpoint("digits"), 0), options).run(plan([SAMPLES], options))
