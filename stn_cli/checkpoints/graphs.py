@@ -1,5 +1,6 @@
 """What an ONNX graph of a checkpoint may contain."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,13 +20,23 @@ OPERATORS = frozenset(
 """Those that our exports use; none of them loops, branches, calls out or reads a file."""
 
 
+_MOST_NODES = 5_000
+_MOST_ELEMENTS = 1 << 26
+"""Of a value, for a single image."""
+
+
 def check_graph(data: bytes, name: str) -> None:
-    """ModelError unless the graph is valid, self-contained, finite and of allowed operators alone."""
+    """ModelError unless the graph is valid, self-contained, finite, of allowed operators alone and not too large."""
     try:
         model = onnx.load_model_from_string(data)
+        if len(model.graph.node) > _MOST_NODES:
+            raise ModelError(f"{name} has {len(model.graph.node)} nodes, more than any net of stn")
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        largest = max((_elements(value) for value in _values(model)), default=0)
+    except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"{name} is not a valid ONNX graph: {error}") from error
+    if largest > _MOST_ELEMENTS:
+        raise ModelError(f"{name} computes a value of {largest} elements, more than any net of stn")
     foreign = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
     foreign |= {node.op_type for node in model.graph.node} - OPERATORS
     if foreign or model.functions:
@@ -34,6 +45,16 @@ def check_graph(data: bytes, name: str) -> None:
         raise ModelError(f"{name} refers to data in other files")
     if not all(_is_finite(tensor) for tensor in _constants(model.graph)):
         raise ModelError(f"{name} has weights that are not finite")
+
+
+def _values(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    yield from (*inferred.input, *inferred.value_info, *inferred.output)
+
+
+def _elements(value: onnx.ValueInfoProto) -> int:
+    """Of a value, as far as it is known before the graph runs."""
+    return math.prod(dimension.dim_value or 1 for dimension in value.type.tensor_type.shape.dim)
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

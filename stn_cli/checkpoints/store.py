@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +54,7 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> "dict[str, np.ndarray]":
-        """The weights, after comparing their digest and looking for values that are not finite."""
+        """The weights, once their digest, names, shapes and values are checked."""
         import numpy as np  # noqa: PLC0415  `models list` reads headers alone
 
         tensors = read_tensors(self.path / WEIGHTS)
@@ -64,7 +65,20 @@ class Checkpoint:
                 raise ModelError(f"{self.path / WEIGHTS}: tensor {name} has the unexpected type {tensor.dtype}")
             if not np.isfinite(tensor).all():
                 raise ModelError(f"{self.path / WEIGHTS}: tensor {name} has values that are not finite")
+        self._check_shapes({name: tensor.shape for name, tensor in tensors.items()})
         return tensors
+
+    def _check_shapes(self, found: dict[str, tuple[int, ...]]) -> None:
+        from stn_cli.checkpoints.shapes import tensor_shapes  # noqa: PLC0415  as above
+
+        expected = tensor_shapes(self.header.model)
+        for name in sorted(found.keys() | expected.keys()):
+            if name not in found:
+                raise ModelError(f"{self.path / WEIGHTS}: tensor {name} is missing")
+            if name not in expected:
+                raise ModelError(f"{self.path / WEIGHTS}: tensor {name} is of no layer of its architecture")
+            if found[name] != expected[name]:
+                raise ModelError(f"{self.path / WEIGHTS}: tensor {name} has shape {found[name]}, not {expected[name]}")
 
     @property
     def size(self) -> int:
@@ -161,7 +175,10 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device would be read without end
+            raise ModelError(f"{path} is not a file")
+        if found.st_size > _LARGEST_FILE:
             raise ModelError(f"{path} is larger than any checkpoint of stn")
         return path.read_bytes()
     except OSError as error:

@@ -134,6 +134,8 @@ class OnnxEngine(Engine):
         # Idle threads of the runtime must not spin: decoding and warping need the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.sessions = {}
+        if not checkpoint.is_bundled:
+            _ = checkpoint.tensors  # which is checked, although only the graphs are run
         for name in graph_names(self.model):
             data = checkpoint.graph(name)
             if not checkpoint.is_bundled:

@@ -1,0 +1,78 @@
+"""The tensors that an architecture has, known without building it: strangers' weights are looked at without torch."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig
+
+Shape = tuple[int, ...]
+Named = Iterator[tuple[str, Shape]]
+
+
+def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
+    """By name, as in the state of `networks.model.Rectifier`."""
+    shapes: dict[str, Shape] = {}
+    for number, stage in enumerate(model.stages):
+        shapes.update(_within(f"transformer.stages.{number}.localizer", _localizer(stage)))
+    if model.classifier is not None:
+        shapes.update(_within("classifier.layers", _classifier(model.classifier)))
+    return shapes
+
+
+def _localizer(config: LocalizerConfig) -> Named:
+    if config.trunk == "conv":
+        yield from _within("trunk.1", _conv_trunk(config.channels, config.widths))
+    else:
+        pixels = config.channels * math.prod(config.input_size)
+        for layer, (narrow, wide) in enumerate(itertools.pairwise((pixels, *config.widths))):
+            yield from _within(f"trunk.1.{1 + 2 * layer}", _linear(narrow, wide))
+    yield from _within("trunk.2", _linear(_features(config), config.hidden))
+    said = config.transform.spec.dof + 1 + (0 if config.pooled_votes else config.angle_bins)
+    yield from _within("head", _linear(config.hidden, said))
+    if config.pooled_votes:
+        rows = _halved(config.input_size[0], len(config.widths) - 1)
+        yield from _within("votes", _convolution(0, config.widths[-2], config.widths[-1]))
+        yield from _within("votes.5", _linear(config.widths[-1] * rows, config.hidden))
+        yield from _within("votes.7", _linear(config.hidden, config.angle_bins))
+
+
+def _classifier(config: ClassifierConfig) -> Named:
+    yield from _within("1", _conv_trunk(config.channels, config.widths))
+    yield from _within("3", _linear(_features(config), config.hidden))
+    yield from _within("5", _linear(config.hidden, len(config.classes)))
+
+
+def _features(config: LocalizerConfig | ClassifierConfig) -> int:
+    if isinstance(config, LocalizerConfig) and config.trunk == "fc":
+        return config.widths[-1]
+    return config.widths[-1] * math.prod(_halved(side, len(config.widths)) for side in config.input_size)
+
+
+def _conv_trunk(channels: int, widths: tuple[int, ...]) -> Named:
+    yield from _convolution(0, channels, widths[0], kernel=5)
+    for level, (narrow, wide) in enumerate(itertools.pairwise(widths)):
+        yield from _convolution(6 * level + 3, narrow, narrow)
+        yield from _convolution(6 * level + 6, narrow, wide)
+
+
+def _convolution(layer: int, narrow: int, wide: int, *, kernel: int = 3) -> Named:
+    yield f"{layer}.weight", (wide, narrow, kernel, kernel)
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{layer + 1}.{name}", (wide,)
+    yield f"{layer + 1}.num_batches_tracked", ()
+
+
+def _linear(narrow: int, wide: int) -> Named:
+    yield "weight", (wide, narrow)
+    yield "bias", (wide,)
+
+
+def _halved(size: int, times: int) -> int:
+    halved: int = -(-size // 2**times)
+    return halved
+
+
+def _within(prefix: str, named: Named) -> Named:
+    for name, shape in named:
+        yield f"{prefix}.{name}", shape
