@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stn_cli.cli.output import errors_reported, result, say
+from stn_cli.cli.stopping import GentleStop, stops_gently
 
 if TYPE_CHECKING:
     from stn_cli.training.config import TrainConfig
@@ -36,6 +37,7 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
     threads: Annotated[int | None, typer.Option(help="Threads of the network. Default: one a core.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what was understood; train nothing.")] = False,
+    keep: Annotated[int, typer.Option(min=1, help="States to keep: of the last validations.")] = 2,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Train a rectifier on your own images."""
@@ -53,7 +55,12 @@ def train(
         if not quiet:
             _show(source, chosen)
         if not dry_run:
-            _train(chosen, source, out, workers=workers, threads=threads or os.cpu_count() or 1, quiet=quiet)
+            threads = threads or os.cpu_count() or 1
+            with stops_gently() as stop:
+                finished = _train(chosen, source, out, stop, workers=workers, threads=threads, keep=keep, quiet=quiet)
+            if not finished:
+                say("stopped. The state is saved; the same command goes on.")
+                raise typer.Exit(stop.exit_code)
 
 
 def _understood(
@@ -94,8 +101,16 @@ def _show(source: "Uprights | Lettering", config: "TrainConfig") -> None:
 
 
 def _train(
-    config: "TrainConfig", source: "Uprights | Lettering", out: Path, *, workers: int, threads: int, quiet: bool
-) -> None:
+    config: "TrainConfig",
+    source: "Uprights | Lettering",
+    out: Path,
+    stop: "GentleStop",
+    *,
+    workers: int,
+    threads: int,
+    keep: int,
+    quiet: bool,
+) -> bool:
     import torch  # noqa: PLC0415
 
     from stn_cli.training.data import prepare  # noqa: PLC0415
@@ -103,15 +118,17 @@ def _train(
     from stn_cli.training.loop import Trainer  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    trainer = Trainer(config, prepare(source, config, workers=threads), out, workers=workers)
+    trainer = Trainer(config, prepare(source, config, workers=threads), out, workers=workers, keep=keep)
     progress = _Progress(config, live=sys.stderr.isatty(), quiet=quiet)
-    trainer.train(progress)
+    if not trainer.train(progress, lambda: stop.signal is not None, lambda said: say(f"warning: {said}")):
+        return False
     export(trainer, out)
     overall = trainer.best_validation["overall"]
     if not quiet:
         measures = (f"{name} {overall[name]:.3f}" for name in ("right", "accuracy") if name in overall)
         say(f"best on held-out samples: {', '.join(measures)}")
     result(str(out))
+    return True
 
 
 class _Progress:

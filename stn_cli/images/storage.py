@@ -91,7 +91,8 @@ def remove_leftovers(folder: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Keeps every other process that asks for it out of a folder, which must exist.
 
-    Raises StorageError if one is there already. The lock ends with the process, however that ends.
+    Raises StorageError if one is there already. The lock ends with the process, however that ends, and is not held by
+    what it forks.
     """
     try:
         import fcntl  # noqa: PLC0415  not on Windows, where nothing is locked
@@ -106,7 +107,25 @@ def exclusive(folder: Path) -> Iterator[None]:
                 raise StorageError(
                     f"another run writes to {folder}", remedy="Wait for it, stop it, or choose another folder with -o."
                 ) from error  # other errors: a file system without locks
-        yield
+        _locks.add(handle)
+        try:
+            yield
+        finally:
+            _locks.discard(handle)
+
+
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    """A lock lasts until all processes have closed it: orphans of one that was killed would hold it on."""
+    for handle in _locks:
+        os.close(handle)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _flush(group: Sequence[Staged], folders: Sequence[Path]) -> None:

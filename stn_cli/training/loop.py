@@ -1,10 +1,10 @@
 """The training loop: one for all objectives, resumable at any step."""
 
-import io
 import itertools
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
 from stn_cli.errors import StnError, StorageError, TrainingDataError, UsageError
-from stn_cli.images import write_atomically
+from stn_cli.images import exclusive, remove_leftovers, write_atomically
 from stn_cli.networks.config import ClassifierConfig, ModelConfig
 from stn_cli.networks.model import Rectifier
 from stn_cli.training.config import TrainConfig
@@ -28,9 +28,10 @@ from stn_cli.training.objectives import Losses, losses
 from stn_cli.training.revival import revive
 from stn_cli.training.samples import Batch, batches
 from stn_cli.training.starts import disturbed
+from stn_cli.training.states import States
 from stn_cli.training.validation import Validation, validate
 
-STATE, CONFIG, LOG = "state.pt", "config.json", "log.jsonl"
+CONFIG, LOG = "config.json", "log.jsonl"
 _LOG_EVERY = 50
 _LOOKED_AT = 8
 """Batches on which a hidden unit must fire once, or begins anew."""
@@ -42,7 +43,7 @@ class Diverged(StnError):
     """The loss is no longer a number; the last good state is kept."""
 
     exit_code = 9
-    default_remedy = "Lower learning_rate and train into a new folder; the state before is kept in this one."
+    default_remedy = "Lower learning_rate or clip, and train into a new folder; the states before are kept in this one."
 
 
 def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
@@ -61,14 +62,15 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
 
 
 class Trainer:
-    """A run in its folder: `state.pt` to go on from, `config.json`, `log.jsonl`.
+    """A run in its folder: the last `keep` states to go on from, `config.json`, `log.jsonl`.
 
     N steps equal k steps, an interruption and N − k steps, bit for bit on a CPU with the same number of threads:
     samples and dropout depend on (seed, step) alone.
     """
 
-    def __init__(self, config: TrainConfig, data: TrainingData, run: Path, *, workers: int = 1) -> None:
+    def __init__(self, config: TrainConfig, data: TrainingData, run: Path, *, workers: int = 1, keep: int = 2) -> None:
         self.config, self.data, self.run, self.workers = config, data, run, workers
+        self.states = States(run, keep)
         torch.manual_seed(config.seed)
         self.model_config = model_config(config, data.classes)
         self.model = Rectifier(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,15 +85,39 @@ class Trainer:
             use_buffers=True,
         )
         self.optimizer = _optimizer(self.model, config)
-        self.step, self.best_score = 0, -math.inf
+        self.step, self.best_score, self.last_norm = 0, -math.inf, 0.0
+        self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_validation: dict[str, Any] = {}
 
-    def train(self, progress: Progress) -> None:
-        """Trains to the last step, validating and saving on the way; `progress` hears of every step."""
-        self._prepare()
-        started, recent = time.monotonic(), _Recent()
+    def train(
+        self,
+        progress: Progress,
+        is_stopped: Callable[[], bool] = lambda: False,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> bool:
+        """Trains to the last step, validating and saving on the way; returns whether it came so far.
+
+        Args:
+            progress: hears of every step.
+            is_stopped: once it says so, the state is saved and no further step is made.
+            warn: hears of states that are damaged; the run goes on from an earlier one then.
+
+        Raises:
+            Diverged: the loss or its gradient is no longer finite.
+            StorageError, UsageError: the folder cannot be used, or is that of another run or of one under way.
+        """
+        self._make_folder()
+        with exclusive(self.run):
+            self._prepare(warn)
+            return self._train(progress, is_stopped)
+
+    def _train(self, progress: Progress, is_stopped: Callable[[], bool]) -> bool:
+        started, recent = time.monotonic(), self.recent
         for batch in self._batches():
+            if is_stopped():
+                self.save()
+                return False
             parts = self._one_step(batch)
             self.step += 1
             recent.add(parts)
@@ -102,6 +128,7 @@ class Trainer:
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                 self._validate()
                 self.save()
+        return True
 
     def best_model(self) -> Rectifier:
         """The averaged weights with the best validation score so far."""
@@ -112,26 +139,29 @@ class Trainer:
         return model.eval()
 
     def save(self) -> None:
-        """Writes the state from which the run can go on."""
-        state = {
+        """Writes the state from which the run can go on; Diverged, and the states before stay, if it is not finite."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise self._diverged("a weight")
+        state: dict[str, Any] = {
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "recent": self.recent.values,
             "best_score": self.best_score,
             "best_weights": self.best_weights,
             "best_validation": json.dumps(self.best_validation),
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(self.run / STATE, buffer.getvalue())
+        self.states.save(self.step, state)
 
-    def _prepare(self) -> None:
-        """A new run folder, or the state of the one that is there."""
+    def _make_folder(self) -> None:
         try:
             self.run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self.run} cannot be created: {error.strerror}") from error
+
+    def _prepare(self, warn: Callable[[str], None]) -> None:
+        """A new run, or the newest state of the one that is there."""
         wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
         path = self.run / CONFIG
         if path.exists() and _read_config(path) != self.config:
@@ -139,22 +169,18 @@ class Trainer:
                 f"{self.run} holds a run with another configuration",
                 remedy="Choose another folder with -o, or repeat the options that started the run.",
             )
+        remove_leftovers(self.run)
         write_atomically(path, wanted)
-        if (self.run / STATE).exists():
-            self._load()
+        for damage in self.states.restore(self._load):
+            warn(damage)
         _truncate_log(self.run / LOG, self.step)
 
-    def _load(self) -> None:
-        try:
-            state = torch.load(self.run / STATE, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except Exception as error:
-            raise StorageError(
-                f"{self.run / STATE} cannot be resumed from: {error}", remedy="Remove it to start the run anew."
-            ) from error
+    def _load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best_score = state["step"], state["best_score"]
+        self.recent.values = state["recent"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
 
     def _looked_at(self) -> Float[Tensor, "n c side side"]:
@@ -186,16 +212,22 @@ class Trainer:
             right=config.right,
             classify_weight=config.classify_weight,
         )
-        if not bool(torch.isfinite(parts.total)):
-            raise Diverged(f"the loss became {parts.total.item()} at step {self.step}")
+        broken = [name for name, part in parts._asdict().items() if not bool(torch.isfinite(part))]
+        if broken:
+            raise self._diverged(f"the loss ({' + '.join(broken)})")
         self.optimizer.zero_grad()
         parts.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not bool(torch.isfinite(norm)):
-            raise Diverged(f"the gradient became {norm.item()} at step {self.step}")
+            raise self._diverged("the gradient")
+        self.last_norm = float(norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
         return parts
+
+    def _diverged(self, what: str) -> Diverged:
+        before = f"the gradient before had a norm of {self.last_norm:.3g}, at a learning rate of {self._rate():.3g}"
+        return Diverged(f"{what} is no longer a finite number after step {self.step}; {before}")
 
     def _rate(self) -> float:
         """Linear warm-up, then a cosine to zero."""

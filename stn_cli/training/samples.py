@@ -1,6 +1,7 @@
 """The endless stream of training samples, each a pure function of (seed, index)."""
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -102,7 +103,12 @@ def batches(samples: Samples, batch_size: int, *, first: int = 0, workers: int =
 
 
 def _make_way(_worker: int) -> None:
-    """A worker uses one thread, and only what the network leaves: otherwise that waits for its slower half."""
+    """A worker uses one thread, and only what the network leaves: otherwise that waits for its slower half.
+
+    Ctrl-C reaches it, too, but is not for it: the run ends when it has saved its state.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "nice"):
         os.nice(10)
     cv2.setNumThreads(1)

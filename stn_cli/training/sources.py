@@ -1,6 +1,8 @@
 """Upright images to train on: MNIST's idx files, class sub-folders, or a flat folder."""
 
 import gzip
+import math
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -142,14 +144,28 @@ def _read_images(folder: Path) -> Uprights:
     except NoInputError as error:
         raise TrainingDataError(str(error)) from error
     classes = tuple(sorted({source.relative.parts[0] for source in sources if len(source.relative.parts) > 1}))
+    held, most = 0, _half_of_memory()
     for source in sources:
         try:
             images.append(_at_most(decode(source.path).pixels))
         except ImageError as error:
             unreadable.append((source.path, str(error)))
             continue
+        held += images[-1].nbytes
+        if held > most:
+            raise TrainingDataError(
+                f"the first {len(images)} of {len(sources)} images in {folder} take half of this machine's memory",
+                remedy="Name a folder that holds fewer of them.",
+            )
         labels.append(classes.index(source.relative.parts[0]) if len(source.relative.parts) > 1 else -1)
     return Uprights(tuple(images), np.array(labels, dtype=np.int64), classes, tuple(unreadable))
+
+
+def _half_of_memory() -> float:
+    """Bytes; without bound where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
 
 
 def _at_most(pixels: np.ndarray) -> np.ndarray:

@@ -1,12 +1,20 @@
 """`stn train` as a user runs it: a folder in, a checkpoint out."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
-from tests.cli.test_rectify import SAMPLES, records, stn
+from stn_cli.errors import TrainingDataError
+from stn_cli.training import sources
+from tests.cli.test_rectify import ROOT, SAMPLES, records, stn
 
 CONFIG = """
 name = "bars"
@@ -95,6 +103,96 @@ def test_the_same_command_again_changes_nothing(bars, config, tmp_path):
     other = stn("train", bars, "-o", tmp_path / "run", "--config", config, "--seed", "5")
     assert other.returncode == 2
     assert "another configuration" in other.stderr
+
+
+def state(folder):
+    paths = sorted(folder.glob("state-*.pt"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    return torch.load(paths[-1], weights_only=True) if paths else {"step": 0}
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(bars, config, tmp_path):
+    arguments = ["train", bars, "--config", config, "--steps", "150", "-q", "--threads", "1"]
+    assert stn(*arguments, "-o", tmp_path / "whole").returncode == 0
+    expected, kills = state(tmp_path / "whole"), 0
+    command = [sys.executable, "-m", "stn_cli", *map(str, arguments), "-o", str(tmp_path / "parts")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for log_lines in (1, 3, 6):
+        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        log = tmp_path / "parts" / "log.jsonl"
+        while run.poll() is None and not (log.exists() and len(log.read_bytes().splitlines()) >= log_lines):
+            time.sleep(0.002)
+        run.kill()
+        kills += run.wait() == -signal.SIGKILL
+    assert kills == 3
+    assert 0 < state(tmp_path / "parts")["step"] < 150
+    assert stn(*arguments, "-o", tmp_path / "parts").returncode == 0
+    found = state(tmp_path / "parts")
+    assert found["step"] == expected["step"] == 150
+    for part in ("model", "average", "best_weights"):
+        for name, value in expected[part].items():
+            assert torch.equal(value, found[part][name]), name
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()
+    assert losses_without_times(tmp_path / "parts") == losses_without_times(tmp_path / "whole")
+
+
+def losses_without_times(run):
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in losses(run)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_saves_the_state_and_says_how_to_go_on(bars, config, tmp_path, number):
+    arguments = ["train", bars, "--config", config, "--steps", "2000", "-q", "--threads", "1", "-o", tmp_path / "run"]
+    command = [sys.executable, "-m", "stn_cli", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "run" / "state-3.pt").exists():
+        time.sleep(0.01)
+    os.killpg(run.pid, number) if number == signal.SIGINT else os.kill(run.pid, number)
+    _, said = run.communicate()
+    assert run.returncode == 128 + number, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert state(tmp_path / "run")["step"] >= 3
+
+
+DATA = {
+    "damaged": lambda folder: [(folder / f"{n}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken") for n in range(5)],
+    "tiny": lambda folder: PIL.Image.new("L", (20, 20)).save(folder / "a.png"),
+    "empty": lambda _: None,
+    "too large": lambda folder: (folder / "a.pgm").write_bytes(b"P5 99999 99999 255\n"),
+    "a cut idx file": lambda folder: (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03\0\0\0\x09"),
+    "no folder": lambda folder: folder.rmdir(),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_cannot_be_trained_on_is_exit_9_with_the_reason(tmp_path, name):
+    (tmp_path / "data").mkdir()
+    DATA[name](tmp_path / "data")
+    run = stn("train", "data", "-o", "run", cwd=tmp_path)
+    assert run.returncode == 9, run.stderr
+    assert "data" in run.stderr.splitlines()[0]
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_all_sizes_and_modes_are_trained_on_together(config, tmp_path):
+    (tmp_path / "mixed").mkdir()
+    for number, (mode, size) in enumerate(
+        (("L", (1, 1)), ("RGB", (3, 700)), ("RGBA", (40, 20)), ("1", (9, 9)), ("I;16", (30, 30)), ("P", (200, 100)))
+    ):
+        PIL.Image.new(mode, size, 1).save(tmp_path / "mixed" / f"{number}.png")
+    run = stn("train", tmp_path / "mixed", "-o", tmp_path / "run", "--config", config, "--steps", "3")
+    assert run.returncode == 0, run.stderr
+    assert "6 images" in run.stderr
+
+
+def test_more_images_than_the_memory_holds_are_refused(bars, monkeypatch):
+    monkeypatch.setattr(sources, "_half_of_memory", lambda: 10_000)
+    with pytest.raises(TrainingDataError, match="half of this machine's memory"):
+        sources.read_uprights([bars])
 
 
 @pytest.mark.parametrize(

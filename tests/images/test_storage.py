@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,29 @@ def test_a_folder_is_locked_against_other_processes_until_its_holder_ends(tmp_pa
     assert "StorageError: another run writes to" in refused.stderr
     assert subprocess.run(other, check=False).returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_not_held_by_what_was_forked(tmp_path):
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        with exclusive(tmp_path):
+            orphan = os.fork()
+            if orphan == 0:
+                time.sleep(60)
+                os._exit(0)
+            os.write(writer, str(orphan).encode())
+            time.sleep(60)
+        os._exit(0)
+    orphan = int(os.read(reader, 20))
+    try:
+        with pytest.raises(StorageError), exclusive(tmp_path):
+            pass
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        with exclusive(tmp_path):
+            pass
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+        os.close(reader)
+        os.close(writer)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.errors import StorageError, TrainingDataError, UsageError
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.data import prepare
 from stn_cli.training.finish import export
-from stn_cli.training.loop import Trainer
+from stn_cli.training.loop import Diverged, Trainer
 from stn_cli.training.scenes import draw
 from stn_cli.training.sources import Uprights, read_idx, read_uprights
 
@@ -112,6 +112,64 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     assert resumed.step == whole.step == 6
     for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_stop_saves_the_state_of_that_very_step(tmp_path):
+    whole = Trainer(config(), data(), tmp_path / "whole", workers=0)
+    assert whole.train(lambda *_: None)
+    stopped = Trainer(config(), data(), tmp_path / "parts", workers=0)
+    assert not stopped.train(lambda *_: None, lambda: stopped.step == 5)
+    assert (tmp_path / "parts" / "state-5.pt").exists()
+    resumed = Trainer(config(), data(), tmp_path / "parts", workers=0)
+    steps = []
+    assert resumed.train(lambda step, _: steps.append(step))
+    assert steps == [6]
+    for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_last_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    whole = Trainer(config(), data(), tmp_path, workers=0, keep=2)
+    whole.train(lambda *_: None)
+    assert sorted(path.name for path in tmp_path.glob("state-*")) == ["state-4.pt", "state-6.pt"]
+    (tmp_path / "state-6.pt").write_bytes((tmp_path / "state-6.pt").read_bytes()[:5000])
+    said, steps = [], []
+    resumed = Trainer(config(), data(), tmp_path, workers=0)
+    resumed.train(lambda step, _: steps.append(step), warn=said.append)
+    assert steps == [5, 6]
+    assert len(said) == 1
+    assert "state-6.pt" in said[0]
+    for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
+        assert torch.equal(a, b), name
+    for path in tmp_path.glob("state-*"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(StorageError, match=r"state-6\.pt cannot be resumed from"):
+        Trainer(config(), data(), tmp_path, workers=0).train(lambda *_: None)
+
+
+@pytest.mark.parametrize(("spoilt", "named"), [(3, r"the loss \(points"), (4, "a weight")])
+def test_what_is_no_number_is_named_and_ends_the_run_before_it_is_saved(tmp_path, spoilt, named):
+    trainer = Trainer(config(validate_every=2), data(), tmp_path, workers=0)
+
+    def spoil(step, _means):
+        if step == spoilt:
+            with torch.no_grad():
+                next(trainer.model.transformer.parameters()).fill_(float("nan"))
+
+    with pytest.raises(Diverged, match=f"{named}.* after step {spoilt}; the gradient before") as raised:
+        trainer.train(spoil)
+    assert raised.value.exit_code == 9
+    assert [path.name for path in tmp_path.glob("state-*")] == ["state-2.pt"]
+    good = Trainer(config(validate_every=2), data(), tmp_path, workers=0)
+    assert good.train(lambda *_: None)
+    assert all(bool(torch.isfinite(value).all()) for value in weights(good).values())
+
+
+def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
+    from stn_cli.images import exclusive
+
+    with exclusive(tmp_path), pytest.raises(StorageError, match="another run"):
+        Trainer(config(), data(), tmp_path, workers=0).train(lambda *_: None)
 
 
 def test_another_configuration_does_not_resume(tmp_path):
