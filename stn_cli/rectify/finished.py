@@ -50,6 +50,7 @@ class _Line(msgspec.Struct):
     output: _Output | None = None
 
 
+_DAMAGED = (msgspec.DecodeError, UnicodeDecodeError)
 _decoder = msgspec.json.Decoder(_Line)
 
 
@@ -80,7 +81,7 @@ def read_journal(folder: Path) -> set[str]:
         raise StorageError(f"cannot read {folder / JOURNAL}: {error.strerror}") from error
     names = set()
     for line in lines:
-        with suppress(msgspec.DecodeError):  # torn: nothing had taken its name yet
+        with suppress(*_DAMAGED):  # torn: nothing had taken its name yet
             names.add(msgspec.json.decode(line, type=str))
     return names
 
@@ -117,7 +118,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | None, Finished | None]]:
             for number, line in enumerate(file):
                 try:
                     record = _decoder.decode(line)
-                except msgspec.DecodeError:  # also where a field is missing
+                except _DAMAGED:  # also where a field is missing
                     yield number, None, None
                 else:
                     yield number, record.source.path, _finished(record)

@@ -289,12 +289,19 @@ def _read_config(path: Path) -> TrainConfig | None:
     """What a run was started with; None if that cannot be told."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
-    except (OSError, msgspec.DecodeError, UsageError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, UsageError):
         return None
 
 
 def _truncate_log(path: Path, step: int) -> None:
     """Drops what an interrupted run logged after its last saved state."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    write_atomically(path, b"".join(line for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: bytes) -> float:
+    """Of a line of the log; infinite if it is torn."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
