@@ -26,7 +26,7 @@ from PIL import Image
 from benchmarks.provenance import RESULTS, provenance, write_report
 from benchmarks.recognisers import ENGINES, CachedReader, normalise
 from stn_cli.checkpoints import open_checkpoint
-from stn_cli.geometry import ThinPlateSpline
+from stn_cli.geometry import ThinPlateSpline, crop_size
 from stn_cli.geometry.layouts import RibbonLayout
 from stn_cli.rectify.crop import natural_size, with_margin
 from stn_cli.sampling.warp import warp
@@ -83,9 +83,10 @@ def true_crops(rows: list[dict[str, Any]], folder: Path, margin: tuple[float, fl
         pixels = np.asarray(Image.open(folder / f"images/{index:05d}.png"))[..., None]
         size = pixels.shape[:2]
         points = 2 * np.array(row["fiducials"]) / (size[1], size[0]) - 1
-        frame = with_margin(ThinPlateSpline(points.ravel(), RibbonLayout(10)), margin, size)
+        frame = ThinPlateSpline(points.ravel(), RibbonLayout(10))
+        frame = with_margin(frame, margin, np.array(crop_size(frame, size)))
         files.append(folder / f"true/{index:05d}.png")
-        Image.fromarray(warp(pixels, frame, natural_size(frame, size))[..., 0]).save(files[-1])
+        Image.fromarray(warp(pixels, frame, natural_size(crop_size(frame, size), size))[..., 0]).save(files[-1])
     return files
 
 

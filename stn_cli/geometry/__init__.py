@@ -31,7 +31,7 @@ from stn_cli.geometry.frames import (
 from stn_cli.geometry.grids import grid, outline
 from stn_cli.geometry.layouts import BorderLayout, GridLayout, Layout, layout_from_name
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear, Projective, Similarity, Translation
-from stn_cli.geometry.quality import Quality, crop_size, quality
+from stn_cli.geometry.quality import Quality, crop_size, crop_sizes, qualities, quality
 from stn_cli.geometry.spec import KINDS, TransformSpec
 from stn_cli.geometry.tps import ThinPlateSpline
 
@@ -56,6 +56,7 @@ __all__ = [
     "center_based",
     "corner_based",
     "crop_size",
+    "crop_sizes",
     "enlarged",
     "grid",
     "layout_from_name",
@@ -63,6 +64,7 @@ __all__ = [
     "outline",
     "pixel_matrix",
     "pixel_points",
+    "qualities",
     "quality",
     "refined",
     "righted",

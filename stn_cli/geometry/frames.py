@@ -1,7 +1,9 @@
 """Between normalised coordinates and pixels, and between an image and the square that a network sees of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from stn_cli.geometry.arrays import Array, like, matmul, namespace
 from stn_cli.geometry.base import Transform
@@ -11,10 +13,12 @@ from stn_cli.geometry.tps import ThinPlateSpline
 Size = tuple[int, int]
 
 
-def pixel_points(points: Float[Array, "*batch 2"], size: Size) -> Float[Array, "*batch 2"]:
-    """Normalised points as corner-based pixel coordinates of an image of (height, width)."""
-    height, width = size
-    return (points + 1.0) * like((width / 2.0, height / 2.0), points)
+def pixel_points(
+    points: Float[Array, "*batch 2"], size: Size | Sequence[Size] | Num[np.ndarray, "b 2"]
+) -> Float[Array, "*batch 2"]:
+    """Normalised points as corner-based pixel coordinates of an image of (height, width), or of one for each batch."""
+    half = like(np.asarray(size)[..., ::-1] / 2.0, points)
+    return (points + 1.0) * (half if half.ndim == 1 else half[:, None, :])
 
 
 def pixel_matrix(transform: Linear, source_size: Size, output_size: Size) -> Float[Array, "*batch 3 3"]:

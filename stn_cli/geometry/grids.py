@@ -1,5 +1,7 @@
 """Points of the crop: its pixel centres and its outline."""
 
+from functools import lru_cache
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -14,10 +16,13 @@ def grid(size: tuple[int, ...]) -> Float64[np.ndarray, "n d"]:
     return np.stack([axis.ravel() for axis in reversed(mesh)], axis=-1)
 
 
+@lru_cache(maxsize=8)
 def outline(points_per_edge: int = 2) -> Float64[np.ndarray, "n 2"]:
     """The border of the crop from its top left corner clockwise, not closed: 4·(points_per_edge − 1) points."""
     step = np.linspace(-1.0, 1.0, points_per_edge)[:-1]
     edge = np.ones_like(step)
     x = np.concatenate((step, edge, -step, -edge))
     y = np.concatenate((-edge, step, edge, -step))
-    return np.stack((x, y), axis=-1)
+    border = np.stack((x, y), axis=-1)
+    border.flags.writeable = False  # it is handed out again and again
+    return border

@@ -225,8 +225,8 @@ def _transposed(matrix: Array) -> Array:
 def _matrix(rows: tuple[tuple[Array | int, ...], ...]) -> Array:
     """Homogeneous matrix from its upper rows, whose entries are arrays (...) or the number 0."""
     reference = next(entry for entry in rows[0] if not isinstance(entry, int))
-    xp = namespace(reference)
+    xp, side = namespace(reference), len(rows) + 1
     zero, one = xp.zeros_like(reference), xp.ones_like(reference)
-    last = (*(zero for _ in rows), one)
-    filled = [[zero if isinstance(entry, int) else entry for entry in row] for row in (*rows, last)]
-    return xp.stack([xp.stack(row, axis=-1) for row in filled], axis=-2)
+    entries = [zero if isinstance(entry, int) else entry for row in rows for entry in row]
+    entries += [zero] * (side - 1) + [one]
+    return xp.reshape(xp.stack(entries, axis=-1), (*reference.shape, side, side))

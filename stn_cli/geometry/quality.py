@@ -1,12 +1,12 @@
 """Numbers that say whether a transform makes sense, and how large the region is that it shows."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float, Float64, Num
 
-from stn_cli.geometry.arrays import detached, like, namespace
+from stn_cli.geometry.arrays import Array, detached, like, namespace
 from stn_cli.geometry.base import Transform
 from stn_cli.geometry.cascade import Cascade
 from stn_cli.geometry.frames import Size, pixel_points
@@ -46,34 +46,50 @@ class Quality:
 
 def quality(transform: Transform) -> Quality:
     """Quality numbers of one (unbatched) planar transform."""
-    points = like(_LATTICE, transform.theta)
+    (numbers,) = qualities(transform[None])
+    return numbers
+
+
+def qualities(transforms: Transform) -> list[Quality]:
+    """Quality numbers of each planar transform of a batch."""
+    points = like(_LATTICE, transforms.theta)
     xp = namespace(points)
-    jacobian = detached(transform.jacobian(points))
+    jacobian = detached(transforms.jacobian(points))
     determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
-    inside = xp.all(xp.abs(detached(transform(points))) <= 1.0, axis=-1)
-    low, high = float(xp.min(determinant)), float(xp.max(determinant))
-    fold = low * high <= 0.0 or _crosses_horizon(transform)
-    return Quality(fold, 1.0 - float(xp.mean(xp.astype(inside, points.dtype))), low, high)
+    inside = xp.all(xp.abs(detached(transforms(points))) <= 1.0, axis=-1)
+    low, high = xp.min(determinant, axis=-1), xp.max(determinant, axis=-1)
+    folds = (low * high <= 0.0) | _cross_horizon(transforms)
+    outside = 1.0 - xp.mean(xp.astype(inside, points.dtype), axis=-1)
+    columns = (column.tolist() for column in (folds, outside, low, high))
+    return [Quality(*numbers) for numbers in zip(*columns, strict=True)]
 
 
 def crop_size(transform: Transform, source_size: Size) -> tuple[float, float]:
-    """Height and width in source pixels of the region shown.
+    """Height and width in source pixels of the region that one transform shows, as in `crop_sizes`."""
+    height, width = crop_sizes(transform[None], [source_size])[0]
+    return float(height), float(width)
+
+
+def crop_sizes(transforms: Transform, source_sizes: Sequence[Size] | Num[np.ndarray, "b 2"]) -> Float[Array, "b 2"]:
+    """Height and width in source pixels of the regions that a batch shows of sources of (height, width).
 
     The width is the mean arc length of the upper and the lower border; the height that of columns all along the crop,
     so that the ends of a bent word, where a spline is least sure, do not decide it.
     """
-    points = pixel_points(detached(transform(like(_LINES, transform.theta))), source_size)
+    points = pixel_points(detached(transforms(like(_LINES, transforms.theta))), source_sizes)
     xp = namespace(points)
-    lines = xp.reshape(points, (-1, _EDGE_POINTS, 2))
-    steps = lines[:, 1:, :] - lines[:, :-1, :]
+    lines = xp.reshape(points, (len(points), -1, _EDGE_POINTS, 2))
+    steps = lines[..., 1:, :] - lines[..., :-1, :]
     lengths = xp.sum(xp.sqrt(xp.sum(steps * steps, axis=-1)), axis=-1)
-    return float(xp.mean(lengths[:_COLUMNS])), float(xp.mean(lengths[_COLUMNS:]))
+    return xp.stack((xp.mean(lengths[:, :_COLUMNS], axis=-1), xp.mean(lengths[:, _COLUMNS:], axis=-1)), axis=-1)
 
 
-def _crosses_horizon(transform: Transform) -> bool:
-    points = like(_EVERYWHERE, transform.theta)
-    for stage in reversed(transform.stages if isinstance(transform, Cascade) else (transform,)):
-        if isinstance(stage, Projective) and float(namespace(points).min(detached(stage.horizon(points)))) <= 0.0:
-            return True
+def _cross_horizon(transforms: Transform) -> Bool[Array, " b"]:
+    points = like(_EVERYWHERE, transforms.theta)
+    xp = namespace(points)
+    crosses = xp.zeros(transforms.theta.shape[:1], dtype=xp.bool)
+    for stage in reversed(transforms.stages if isinstance(transforms, Cascade) else (transforms,)):
+        if isinstance(stage, Projective):
+            crosses = crosses | (xp.min(detached(stage.horizon(points)), axis=-1) <= 0.0)
         points = detached(stage(points))
-    return not math.isfinite(float(namespace(points).sum(points)))
+    return crosses | ~xp.isfinite(xp.sum(points, axis=(-2, -1)))

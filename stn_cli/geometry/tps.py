@@ -149,8 +149,12 @@ def _offsets(layout: Layout, points: Array) -> tuple[Array, Array]:
 
 
 def _combined(basis: Float[Array, "*batch n k"], points: Float[Array, "*batch2 k 2"]) -> Array:
-    """Control points weighted by the basis; where all splines share one basis, by one product instead of many."""
-    if basis.ndim > 2 or points.ndim != 3:
+    """Control points weighted by the basis.
+
+    Torch, which would copy the basis that splines share, does all of them by one product. NumPy does each by its own:
+    the last bit of a sum depends on how many columns a product has, and what is said of an image must not.
+    """
+    if isinstance(points, np.ndarray) or basis.ndim > 2 or points.ndim != 3:
         return matmul(basis, points)
     xp = namespace(points)
     batch, k, _ = points.shape

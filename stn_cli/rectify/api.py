@@ -70,8 +70,9 @@ class Model:
         given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
         pixels = _checked(given)
         source_size = pixels.shape[:2]
-        (location,) = self.engine.locate([small_copy(pixels)], [source_size])
-        decision = decide(location, source_size, options, self.engine.checkpoint.header)
+        located = self.engine.locate([small_copy(pixels)], [source_size])
+        (location,) = located
+        (decision,) = decide(located, [source_size], options, self.engine.checkpoint.header)
         crop = render(self.engine, pixels, decision, options)
         return Result(
             crop=crop[..., 0] if given.ndim == 2 else crop,

@@ -5,6 +5,7 @@ a few inputs at a time. Where a process ends before it has answered, or does not
 place and does what it left, one input at a time: so the one that is to blame shows, and becomes a failure.
 """
 
+import gc
 import math
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -33,6 +34,8 @@ _AHEAD = 4
 """Tasks for each process that may be under way or done while an earlier one is not."""
 _TRIES = 3
 """Processes that may be lost one after another before they have opened the model."""
+_GARBAGE = 20_000
+"""Objects after which cycles are looked for. Records are many objects and no cycles: Python's own 700 cost 6 %."""
 _TASK_BYTES = 8 << 20
 """Of the files of a task together, but for a single file that is larger."""
 
@@ -173,7 +176,8 @@ class _Member:
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of libraries hold
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
-        self._process.start()
+        with _one_thread_each():
+            self._process.start()
         theirs.close()
         self.given: deque[Task] = deque()
         self.since = math.inf
@@ -215,6 +219,24 @@ class _Member:
         self.since = time.monotonic() if self.is_open and self.given else math.inf
 
 
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """NumPy's products are small here, and a process that shares them among threads waits for these most of its time.
+
+    BLAS reads this when it is loaded, so it is said to processes that are about to start.
+    """
+    before = {name: os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def tasks(jobs: Sequence[Job], most: int) -> Iterator[Task]:
     """Small files many to a task, `most` at most; a large one alone."""
     first = size = 0
@@ -244,6 +266,8 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
     except StnError as error:
         connection.send(error)
         return
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     connection.send(None)
     while True:
         try:

@@ -1,9 +1,12 @@
 """From a location to a crop: whether to rectify at all, what the crop takes in, how large it is, and its pixels."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from stn_cli.checkpoints.header import Header
 from stn_cli.geometry import (
@@ -12,17 +15,20 @@ from stn_cli.geometry import (
     Quality,
     ThinPlateSpline,
     Transform,
-    crop_size,
+    crop_sizes,
     outline,
     pixel_points,
-    quality,
+    qualities,
 )
 from stn_cli.images import Pixels
-from stn_cli.rectify.engine import Engine, Location
+from stn_cli.rectify.engine import Engine, Located
 from stn_cli.rectify.options import LONGEST_SIDE, RectifyOptions
 from stn_cli.sampling.footprint import Fill
+from stn_cli.sampling.warp import Reading
 
 Size = tuple[int, int]
+Sides = Num[np.ndarray, "*batch 2"]
+"""(height, width)."""
 
 _HALF_A_PIXEL = 0.5
 _MOSTLY_OUTSIDE = 0.75
@@ -47,37 +53,64 @@ class Decision:
     unchanged: str | None
 
 
-def decide(location: Location, source_size: Size, options: RectifyOptions, header: Header) -> Decision:
-    """Rectify, or do no harm. What the options leave open is as the header of the model says."""
-    crop = location.transform
-    numbers = quality(crop)
-    unchanged = _why_unchanged(location, numbers, source_size, options, header)
-    if unchanged is None and any(header.crop_margin):
-        crop = with_margin(crop, header.crop_margin, source_size)
-        unchanged = "the predicted transform folds within its margin" if quality(crop).fold else None
-    if unchanged is not None:
-        return Decision(Attention.identity(), _size(None, source_size, options), numbers, unchanged)
-    return Decision(crop, _size(crop, source_size, options), numbers, None)
+def decide(located: Located, source_sizes: Sequence[Size], options: RectifyOptions, header: Header) -> list[Decision]:
+    """For each image of a batch: rectify, or do no harm. What the options leave open the model's header says."""
+    frames, sizes = located.transforms, np.array(source_sizes)
+    numbers, sides = qualities(frames), crop_sizes(frames, sizes)
+    reasons = _why_unchanged(located, numbers, sides, sizes, options, header)
+    going = np.array([number for number, reason in enumerate(reasons) if reason is None], dtype=int)
+    crops = _crops(frames[going], header.crop_margin, sides[going], sizes[going]) if len(going) else []
+    decisions = {
+        number: Decision(crop.transform, _size(crop.sides, source_sizes[number], options), numbers[number], None)
+        for number, crop in zip(going.tolist(), crops, strict=True)
+        if not crop.fold
+    }
+    for number, source_size in enumerate(source_sizes):
+        if number not in decisions:
+            reason = reasons[number] or "the predicted transform folds within its margin"
+            size = _size(None, source_size, options)
+            decisions[number] = Decision(Attention.identity(), size, numbers[number], reason)
+    return [decisions[number] for number in range(len(source_sizes))]
 
 
-def with_margin(frame: Transform, margin: tuple[float, float], source_size: Size) -> Transform:
+class _Crop(NamedTuple):
+    transform: Transform
+    sides: tuple[float, float]
+    fold: bool
+
+
+def _crops(frames: Transform, margin: tuple[float, float], sides: Sides, sizes: Sides) -> Iterator[_Crop]:
+    """The frames of a batch with their margins."""
+    if any(margin):
+        frames = with_margin(frames, margin, sides)
+        folds, sides = [numbers.fold for numbers in qualities(frames)], crop_sizes(frames, sizes)
+    else:
+        folds = [False] * len(sides)  # which has been looked at
+    for number, (height, width) in enumerate(sides.tolist()):
+        yield _Crop(frames[number], (height, width), folds[number])
+
+
+def with_margin(frame: Transform, margin: tuple[float, float], sides: Sides) -> Transform:
     """The frame enlarged by `margin` (beyond each end, above and below), in mean heights of the frame in the source.
 
     A spline stays one spline of its layout: through the points where it takes the enlarged layout.
+
+    Args:
+        frame: one, or a batch.
+        sides: (height, width) of the frame in the source, of the frame's batch.
     """
     if not any(margin):
         return frame
-    height, width = crop_size(frame, source_size)
-    x, y = 1.0 + 2.0 * margin[0] * height / width, 1.0 + 2.0 * margin[1]
+    x, y = 1.0 + 2.0 * margin[0] * sides[..., 0] / sides[..., 1], np.full(sides.shape[:-1], 1.0 + 2.0 * margin[1])
     if isinstance(frame, ThinPlateSpline):
-        moved = frame(frame.layout.points * np.array([x, y]))
-        return ThinPlateSpline(moved.ravel(), frame.layout)
-    return frame @ Affine(np.array([x, 0.0, 0.0, 0.0, y, 0.0]))
+        moved = frame(frame.layout.points * np.stack((x, y), axis=-1)[..., None, :])
+        return ThinPlateSpline(moved.reshape(*moved.shape[:-2], -1), frame.layout)
+    zero = np.zeros_like(x)
+    return frame @ Affine(np.stack((x, zero, zero, zero, y, zero), axis=-1))
 
 
-def natural_size(transform: Transform, source_size: Size) -> Size:
-    """As many pixels as the region has in the source: mean arc lengths of its borders."""
-    sides = crop_size(transform, source_size)
+def natural_size(sides: tuple[float, float], source_size: Size) -> Size:
+    """As many pixels as the region has in the source, whose mean (height, width) there is `sides`."""
     if not all(math.isfinite(side) for side in sides):
         return source_size
     # Near its horizon a projective crop is as long as you like: it gets no more than a few sources' worth of pixels.
@@ -86,67 +119,74 @@ def natural_size(transform: Transform, source_size: Size) -> Size:
     return _whole(sides[0] * scale), _whole(sides[1] * scale)
 
 
-def strays(frame: Transform, source_size: Size) -> float:
-    """How far the upper and the lower edge stray from an upright box, in mean heights of the frame; inf if turned.
+def strays(frames: Transform, sides: Sides, source_sizes: Sides) -> Float[np.ndarray, " b"]:
+    """How far the edges of each frame stray from an upright box, in mean heights of the frame; inf if turned.
 
-    The box has the mean y of each of them, left and right the mean x of the ends. How the ends lean does not count:
-    that is the slant of italics.
+    The box has the mean y of the upper and of the lower edge, left and right the mean x of the ends. How the ends lean
+    does not count: that is the slant of italics.
     """
-    top, right, bottom, left = _edges(frame, source_size)
-    if not (left[:, 0].mean() < right[:, 0].mean() and top[:, 1].mean() < bottom[:, 1].mean()):
-        return math.inf
-    farthest = max(float(np.abs(y - y.mean()).max()) for y in (top[:, 1], bottom[:, 1]))
-    return farthest / crop_size(frame, source_size)[0]
+    border = pixel_points(frames(outline(_EDGE_POINTS)), source_sizes)
+    closed, step = np.concatenate((border, border[:, :1]), axis=1), _EDGE_POINTS - 1
+    top, right, bottom, left = (closed[:, start : start + step + 1] for start in range(0, 4 * step, step))
+    stands = left[..., 0].mean(axis=1) < right[..., 0].mean(axis=1)
+    stands &= top[..., 1].mean(axis=1) < bottom[..., 1].mean(axis=1)
+    heights = np.stack((top[..., 1], bottom[..., 1]), axis=1)
+    farthest = np.abs(heights - heights.mean(axis=2, keepdims=True)).max(axis=(1, 2))
+    return np.where(stands, farthest / sides[:, 0], math.inf)
 
 
-def render(engine: Engine, pixels: Pixels, decision: Decision, options: RectifyOptions) -> Pixels:
+def render(
+    engine: Engine, pixels: Pixels, decision: Decision, options: RectifyOptions, reading: Reading | None = None
+) -> Pixels:
     """The crop (h, w, c); of an image that passes through at its own size, the image itself."""
     if decision.unchanged is not None and decision.size == pixels.shape[:2]:
         return pixels
     fill = _fill_values(options.fill, pixels)
-    return engine.crop(pixels, decision.transform, decision.size, options.resample, fill)
+    return engine.crop(pixels, decision.transform, decision.size, options.resample, fill, reading)
 
 
 def _why_unchanged(
-    location: Location, numbers: Quality, source_size: Size, options: RectifyOptions, header: Header
-) -> str | None:
+    located: Located, numbers: Sequence[Quality], sides: Sides, sizes: Sides, options: RectifyOptions, header: Header
+) -> list[str | None]:
     least = header.min_confidence if options.min_confidence is None else options.min_confidence
-    if location.confidence < least and not options.always:
-        return f"confidence {location.confidence:.2f} is below {least:.2f}"
-    if numbers.fold:
-        return "the predicted transform folds"
-    if options.always:
-        return None
-    if numbers.out_of_frame > _MOSTLY_OUTSIDE:
-        return f"{numbers.out_of_frame:.0%} of the predicted region lies outside the image"
-    return _why_straight(location.transform, source_size, header.straight_within)
+    straight = [None] * len(numbers) if options.always else _why_straight(located.transforms, sides, sizes, header)
+    reasons: list[str | None] = []
+    for confidence, quality, why_straight in zip(located.confidence.tolist(), numbers, straight, strict=True):
+        if confidence < least and not options.always:
+            reasons.append(f"confidence {confidence:.2f} is below {least:.2f}")
+        elif quality.fold:
+            reasons.append("the predicted transform folds")
+        elif quality.out_of_frame > _MOSTLY_OUTSIDE and not options.always:
+            reasons.append(f"{quality.out_of_frame:.0%} of the predicted region lies outside the image")
+        else:
+            reasons.append(why_straight)
+    return reasons
 
 
-def _why_straight(frame: Transform, source_size: Size, within: float) -> str | None:
+def _why_straight(frames: Transform, sides: Sides, sizes: Sides, header: Header) -> list[str | None]:
     border = outline(_EDGE_POINTS)
-    moved = pixel_points(frame(border), source_size) - pixel_points(border, source_size)
-    if float(np.abs(moved).max()) < _HALF_A_PIXEL:
-        return "it is straight already: the predicted transform is the identity within half a pixel"
-    if within > 0 and (stray := strays(frame, source_size)) < within:
-        return f"it is straight already: the predicted frame strays from an upright box by {stray:.2f} of its height"
-    return None
+    moved = np.abs(pixel_points(frames(border) - border - 1.0, sizes)).max(axis=(1, 2))
+    reasons: list[str | None] = []
+    for far, stray in zip(moved.tolist(), strays(frames, sides, sizes).tolist(), strict=True):
+        if far < _HALF_A_PIXEL:
+            same = "the predicted transform is the identity within half a pixel"
+            reasons.append(f"it is straight already: {same}")
+        elif stray < header.straight_within:
+            box = f"the predicted frame strays from an upright box by {stray:.2f} of its height"
+            reasons.append(f"it is straight already: {box}")
+        else:
+            reasons.append(None)
+    return reasons
 
 
-def _edges(frame: Transform, source_size: Size) -> list[np.ndarray]:
-    """Top, right, bottom and left edge of the frame in source pixels, (n, 2) each, clockwise."""
-    border = pixel_points(frame(outline(_EDGE_POINTS)), source_size)
-    closed, step = np.concatenate((border, border[:1])), _EDGE_POINTS - 1
-    return [closed[start : start + step + 1] for start in range(0, 4 * step, step)]
-
-
-def _size(crop: Transform | None, source_size: Size, options: RectifyOptions) -> Size:
+def _size(sides: tuple[float, float] | None, source_size: Size, options: RectifyOptions) -> Size:
     """The size that was asked for, else the natural one; None stands for an image that passes through."""
     if options.size is not None:
         return options.size
     if options.height is not None:
-        height, width = source_size if crop is None else crop_size(crop, source_size)
+        height, width = source_size if sides is None else sides
         return options.height, _whole(options.height * width / height)
-    return source_size if crop is None else natural_size(crop, source_size)
+    return source_size if sides is None else natural_size(sides, source_size)
 
 
 def _whole(side: float) -> int:

@@ -2,13 +2,13 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import graph_names
@@ -27,7 +27,7 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.networks.config import ModelConfig
 from stn_cli.sampling.footprint import Fill, Resample
-from stn_cli.sampling.warp import Each, warp, warp_each
+from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
 
 Size = tuple[int, int]
 Small = Float32[np.ndarray, "h w c"]
@@ -56,6 +56,28 @@ class Location:
     label_confidence: float | None = None
 
 
+@dataclass(frozen=True)
+class Located:
+    """What a model says of a batch of images: as many locations.
+
+    Attributes:
+        transforms: a batch of them.
+        confidence: of each.
+        labels: of each, with their probabilities; None where the model has no classifier.
+    """
+
+    transforms: Transform
+    confidence: Float[np.ndarray, " b"]
+    labels: Sequence[tuple[str, float] | tuple[None, None]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Location]:
+        for number, (label, sure) in enumerate(self.labels):
+            yield Location(self.transforms[number], float(self.confidence[number]), label, sure)
+
+
 class Engine(ABC):
     """Runs a checkpoint: its nets look at small copies, the crop is read from the original."""
 
@@ -79,10 +101,25 @@ class Engine(ABC):
         """The outputs of a net for a batch of views."""
 
     @abstractmethod
-    def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
-        """The crop (h, w, c) in the type and channels of the image."""
+    def crop(
+        self,
+        pixels: Pixels,
+        transform: Transform,
+        size: Size,
+        resample: Resample,
+        fill: Fill,
+        reading: Reading | None = None,
+    ) -> Pixels:
+        """The crop (h, w, c) in the type and channels of the image; `reading`, as `readings` prepared it."""
 
-    def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> list[Location]:
+    def readings(
+        self, transforms: Sequence[Transform], sources: Sequence[Size], sizes: Sequence[Size], resample: Resample
+    ) -> Sequence[Reading | None]:
+        """What can be prepared for the crops of many images at once."""
+        del sources, sizes, resample
+        return [None] * len(transforms)
+
+    def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> Located:
         """Runs all stages, then the classifier, on the small copies of a batch of images of (height, width)."""
         found = self._whole(sizes)
         odds, confidence = np.zeros(len(smalls)), np.ones(len(smalls))
@@ -100,8 +137,7 @@ class Engine(ABC):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
                 sure = odds + upright_odds(found, self.model.upright_odds)
                 confidence = confidence / (1 + np.exp(-sure))
-        labels = self._classify(taken, found, each)
-        return [Location(found[number], float(confidence[number]), *label) for number, label in enumerate(labels)]
+        return Located(found, confidence, self._classify(taken, found, each))
 
     def _whole(self, sizes: Sequence[Size]) -> Transform:
         if self.model.fit == "letterbox":
@@ -130,7 +166,7 @@ class OnnxEngine(Engine):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised
         # Idle threads of the runtime must not spin: decoding and warping need the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.sessions = {}
@@ -166,8 +202,21 @@ class OnnxEngine(Engine):
             raise ModelError(f"{self.checkpoint.path / graph} cannot be run: {error}") from error
         return [output[: len(views)] for output in outputs]
 
-    def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
-        return warp(pixels, transform, size, resample=resample, fill=fill)
+    def crop(
+        self,
+        pixels: Pixels,
+        transform: Transform,
+        size: Size,
+        resample: Resample,
+        fill: Fill,
+        reading: Reading | None = None,
+    ) -> Pixels:
+        return warp(pixels, transform, size, resample=resample, fill=fill, reading=reading)
+
+    def readings(
+        self, transforms: Sequence[Transform], sources: Sequence[Size], sizes: Sequence[Size], resample: Resample
+    ) -> Sequence[Reading | None]:
+        return readings(transforms, sources, sizes, resample)
 
 
 def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:

@@ -26,7 +26,7 @@ from stn_cli.images import (
     withdraw,
 )
 from stn_cli.rectify.crop import Decision, decide, render
-from stn_cli.rectify.engine import Engine, Location, Size, Small, small_copy
+from stn_cli.rectify.engine import Engine, Located, Location, Size, Small, small_copy
 from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job
@@ -40,6 +40,7 @@ from stn_cli.rectify.record import (
     path_text,
     source_record,
 )
+from stn_cli.sampling.warp import Reading
 
 _BATCH_BYTES = 128 << 20
 """Pixels of one batch at most, but for a single image that is larger."""
@@ -57,6 +58,14 @@ class Decoded(NamedTuple):
     small: Small | None = None
     done: str | None = None
     error: Exception | None = None
+
+
+class Ready(NamedTuple):
+    """What is known of an image before its crop is read."""
+
+    location: Location
+    decision: Decision
+    reading: Reading | None
 
 
 class Group(NamedTuple):
@@ -143,41 +152,61 @@ class Pipeline:
     def _finish_batch(
         self, batch: Sequence[Decoded], warnings: list[str]
     ) -> list[Future[tuple[Record, Staged | None]]]:
+        images = [decoded.image for decoded in batch if decoded.image is not None]
         smalls = [decoded.small for decoded in batch if decoded.small is not None]
-        sizes = [decoded.image.pixels.shape[:2] for decoded in batch if decoded.image is not None]
-        located = iter(self._locate(smalls, sizes, warnings))
-        futures = [
-            self.pool.submit(self._finish, decoded, next(located) if decoded.image else None) for decoded in batch
-        ]
+        ready = iter(self._ready(smalls, [image.pixels.shape[:2] for image in images], warnings))
+        found = [next(ready) if decoded.image is not None else None for decoded in batch]
+        futures = [self.pool.submit(self._finish, *each) for each in zip(batch, found, strict=True)]
         wait(futures)
         return futures
 
-    def _locate(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> list[Location]:
+    def _ready(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> list[Ready]:
+        """All that is found out about a batch before its crops are read."""
+        locations: list[Location] = []
+        decisions: list[Decision] = []
+        for located in self._locate(smalls, sizes, warnings):
+            some = sizes[len(locations) : len(locations) + len(located)]
+            locations += located
+            decisions += decide(located, some, self.options, self.engine.checkpoint.header)
+        turned = [number for number, decision in enumerate(decisions) if decision.unchanged is None]
+        readings = self.engine.readings(
+            [decisions[number].transform for number in turned],
+            [sizes[number] for number in turned],
+            [decisions[number].size for number in turned],
+            self.options.resample,
+        )
+        reading_of = dict(zip(turned, readings, strict=True))
+        return [
+            Ready(*each, reading_of.get(number)) for number, each in enumerate(zip(locations, decisions, strict=True))
+        ]
+
+    def _locate(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> Iterator[Located]:
         """As many at once as the memory of the device is known to hold."""
-        located: list[Location] = []
-        while len(located) < len(smalls):
-            some = slice(len(located), len(located) + self._most_at_once)
+        first = 0
+        while first < len(smalls):
+            some = slice(first, first + self._most_at_once)
             try:
-                located += self.engine.locate(smalls[some], sizes[some], self.pool.map)
+                located = self.engine.locate(smalls[some], sizes[some], self.pool.map)
             except self.engine.out_of_memory as error:
                 tried = len(smalls[some])
                 if tried == 1:
                     raise DeviceError("the device has not enough memory for a single image") from error
                 self._most_at_once = tried // 2
                 warnings.append(f"the device has not enough memory for {tried} images at once: batches are halved")
-        return located
+            else:
+                first += len(located)
+                yield located
 
-    def _finish(self, decoded: Decoded, location: Location | None) -> tuple[Record, Staged | None]:
+    def _finish(self, decoded: Decoded, ready: Ready | None) -> tuple[Record, Staged | None]:
         """Warps, encodes and writes one image, under a name for the time being."""
         job, image = decoded.job, decoded.image
-        if image is None or location is None:
+        if image is None or ready is None:
             return self._without_image(decoded), None
         record = self._record(job, image)
         try:
-            decision = decide(location, image.pixels.shape[:2], self.options, self.engine.checkpoint.header)
-            encoded = self._encoded(job, image, decision)
-            complete(record, location, decision)
-            record.output = _output(job, decision, encoded)
+            encoded = self._encoded(job, image, ready)
+            complete(record, ready.location, ready.decision)
+            record.output = _output(job, ready.decision, encoded)
             record.notes = [*record.notes, *encoded.notes]
             return record, stage(job.target, encoded.data)
         except StorageError:
@@ -185,11 +214,11 @@ class Pipeline:
         except Exception as error:  # whatever happens to one image must not end the run
             return _failed(record, error), None
 
-    def _encoded(self, job: Job, image: Image, decision: Decision) -> Encoded:
-        if decision.unchanged is not None and self._can_copy(job, image):
+    def _encoded(self, job: Job, image: Image, ready: Ready) -> Encoded:
+        if ready.decision.unchanged is not None and self._can_copy(job, image):
             return Encoded(job.source.path.read_bytes(), ())
         return encode(
-            render(self.engine, image.pixels, decision, self.options),
+            render(self.engine, image.pixels, ready.decision, self.options, ready.reading),
             job.format,
             quality=self.options.quality,
             icc_profile=image.icc_profile,

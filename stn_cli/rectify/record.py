@@ -191,4 +191,4 @@ def quality_record(quality: Quality) -> QualityRecord:
 
 
 def points_record(points: np.ndarray) -> list[Point]:
-    return [(round(float(x), 4), round(float(y), 4)) for x, y in points]
+    return [(x, y) for x, y in np.round(points.astype(np.float64), 4).tolist()]

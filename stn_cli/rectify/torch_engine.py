@@ -16,7 +16,7 @@ from stn_cli.images import Pixels
 from stn_cli.rectify.engine import Engine, Size, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Fill, Resample, fill_values, weighted_fill
-from stn_cli.sampling.warp import Each, warp
+from stn_cli.sampling.warp import Each, Reading, warp
 
 
 def is_available(device: str) -> bool:
@@ -58,7 +58,16 @@ class TorchEngine(Engine):
     def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:
         return [output.float().cpu().numpy() for output in self.nets[graph](views)]
 
-    def crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
+    def crop(
+        self,
+        pixels: Pixels,
+        transform: Transform,
+        size: Size,
+        resample: Resample,
+        fill: Fill,
+        reading: Reading | None = None,
+    ) -> Pixels:
+        del reading
         try:
             return self._crop(pixels, transform, size, resample, fill)
         except torch.OutOfMemoryError:  # the samplers agree within one grey level

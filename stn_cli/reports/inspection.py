@@ -83,8 +83,9 @@ def inspect(path: Path, engine: Engine, options: RectifyOptions) -> Inspection:
     except ImageError as error:
         raise ImageError(f"{path} {error}", remedy="Repair the file, or name another.") from error
     source_size, header = image.pixels.shape[:2], engine.checkpoint.header
-    (location,) = engine.locate([small_copy(image.pixels)], [source_size])
-    decision = decide(location, source_size, options, header)
+    located = engine.locate([small_copy(image.pixels)], [source_size])
+    (location,) = located
+    (decision,) = decide(located, [source_size], options, header)
     height, width = decision.size
     record = InspectionRecord(
         source=source_record(path, image),

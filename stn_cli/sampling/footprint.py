@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float64, Num
+from jaxtyping import Float64, Num
 
 from stn_cli.errors import UsageError
 from stn_cli.geometry import Transform, grid
@@ -50,36 +50,40 @@ POINTWISE = Footprint(0, (1, 1))
 
 def footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> Footprint:
     """Plan for reading a crop of `output_size` from a source of `source_size`; one plan for a whole batch."""
-    spread = namespace(transform.theta).reshape(
-        _spread(transform, np.array(source_size), output_size), (-1, transform.dims)
-    )
-    return _plan(spread, source_size)
+    xp = namespace(transform.theta)
+    spread = xp.reshape(_spread(transform, np.array(source_size), np.array(output_size)), (-1, transform.dims))
+    return _plan(float(xp.min(spread)), [float(most) for most in xp.max(spread, axis=0)], source_size)
 
 
 def footprints(
-    transforms: Transform, source_sizes: Sequence[tuple[int, ...]], output_size: tuple[int, ...]
+    transforms: Transform, source_sizes: Sequence[tuple[int, ...]], output_sizes: Sequence[tuple[int, ...]]
 ) -> list[Footprint]:
-    """A plan for each transform of a batch (b, dof), whose sources differ in size."""
-    sides = np.array(source_sizes)[:, None, :]
-    return [_plan(*each) for each in zip(_spread(transforms, sides, output_size), source_sizes, strict=True)]
+    """A plan for each transform of a batch (b, dof), whose sources and crops differ in size."""
+    sides = (np.array(sizes)[:, None, :] for sizes in (source_sizes, output_sizes))
+    spread = _spread(transforms, *sides)
+    xp = namespace(spread)
+    least, most = xp.min(spread, axis=(1, 2)).tolist(), xp.max(spread, axis=1).tolist()
+    return [_plan(*each) for each in zip(least, most, source_sizes, strict=True)]
 
 
-def _spread(transform: Transform, source_sides: Num[np.ndarray, "*batch dims"], output_size: tuple[int, ...]) -> Array:
+def _spread(
+    transform: Transform, source_sides: Num[np.ndarray, "*batch dims"], output_sides: Num[np.ndarray, "*batch dims"]
+) -> Array:
     """Source pixels that a step of one crop pixel along each axis (x first) covers, on a lattice: (..., n, dims)."""
     points = like(_lattice(transform.dims), transform.theta)
     xp = namespace(points)
     jacobian = detached(transform.jacobian(points))
-    to_source = like(source_sides[..., ::-1, None] / np.array(output_size[::-1]), points)
+    to_source = like(source_sides[..., ::-1, None] / output_sides[..., None, ::-1], points)
     pixels = jacobian * to_source
     return xp.sqrt(xp.sum(pixels * pixels, axis=-2))
 
 
-def _plan(spread: Float[Array, "n dims"], source_size: tuple[int, ...]) -> Footprint:
-    xp, dims = namespace(spread), spread.shape[-1]
-    widest = [float(most) for most in xp.max(spread, axis=0)]
+def _plan(least: float, widest: Sequence[float], source_size: tuple[int, ...]) -> Footprint:
+    """From the source pixels that a pixel of the crop covers at least, and at most along each axis (x first)."""
+    dims = len(widest)
     if not all(math.isfinite(value) for value in widest):
         return Footprint(0, (1,) * dims)
-    level = max(_level(float(xp.min(spread)) / _FINER_THAN_CROP), _level(2 * max(widest) / _MOST_READINGS))
+    level = max(_level(least / _FINER_THAN_CROP), _level(2 * max(widest) / _MOST_READINGS))
     level = min(level, _level(float(min(source_size))))
     readings = tuple(min(max(1, math.ceil(value / 2**level - _SLACK)), _MOST_READINGS) for value in reversed(widest))
     return Footprint(level, readings)

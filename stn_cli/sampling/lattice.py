@@ -25,18 +25,19 @@ _TOLERANCE = 0.005
 
 
 def lattices(
-    transforms: Transform, extents: Sequence[Float[np.ndarray, "2"]], size: tuple[int, int]
+    transforms: Transform, extents: Sequence[Float[np.ndarray, "2"]], sizes: Sequence[tuple[int, int]]
 ) -> list[Knots | None]:
-    """The lattice of each transform of a batch for a crop of `size`; None for one so wild that it would not pay.
+    """The lattice of each transform of a batch for its crop; None for one so wild that it would not pay.
 
     Args:
         extents: (width, height) of each source, in the pixels that count.
+        sizes: (height, width) of each crop.
     """
     found: list[Knots | None] = [None] * len(extents)
     pixels = np.array(extents)
-    cells = _cells(size)
-    most = max(math.prod(cells), min(size[0] * size[1], _MOST_KNOTS))
-    pending = [(np.arange(len(extents)), *cells)]
+    cells = [_cells(size) for size in sizes]
+    most = np.array([max(math.prod(c), min(math.prod(s), _MOST_KNOTS)) for c, s in zip(cells, sizes, strict=True)])
+    pending = [(np.array([n for n, each in enumerate(cells) if each == c]), *c) for c in dict.fromkeys(cells)]
     while pending:
         numbers, rows, columns = pending.pop()
         knots = _knots(transforms[numbers], rows, columns)
@@ -45,17 +46,18 @@ def lattices(
             found[number] = None if coarse.any() else each
         for down, along in ((1, 0), (0, 1), (1, 1)):  # each by its own needs, whatever the others of its batch need
             needy = numbers[(too_coarse == (down, along)).all(axis=1)]
-            if len(needy) and (rows << down) * (columns << along) <= most:
+            needy = needy[(rows << down) * (columns << along) <= most[needy]]
+            if len(needy):
                 pending.append((needy, rows << down, columns << along))
     return found
 
 
 def between(
-    knots: Knots, size: tuple[int, int], rows: slice
-) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "h w"]]:
+    knots: Float64[np.ndarray, "*batch m n 2"], size: tuple[int, int], rows: slice
+) -> tuple[Float64[np.ndarray, "*batch h w"], Float64[np.ndarray, "*batch h w"]]:
     """What the knots say, x and y, at the pixel centres of some rows of a crop of `size`."""
-    down = _weights(len(knots) - 1, size[0], rows.start, rows.stop)
-    along = _weights(len(knots[0]) - 1, size[1], 0, size[1])
+    down = _weights(knots.shape[-3] - 1, size[0], rows.start, rows.stop)
+    along = _weights(knots.shape[-2] - 1, size[1], 0, size[1])
     x, y = (down @ knots[..., axis] @ along.T for axis in (0, 1))
     return x, y
 
@@ -94,7 +96,7 @@ def _from_every_second(cells: int) -> Float64[np.ndarray, "n knots"]:
     return _cubic(cells // 2, np.arange(cells + 1) / 2)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)  # crops of all widths come by; those of one width again
 def _weights(cells: int, side: int, first: int, last: int) -> Float64[np.ndarray, "n knots"]:
     """What every knot along an axis counts at the pixels from `first` to `last` of `side`."""
     return _cubic(cells, (np.arange(first, last) + 0.5) * (cells / side))

@@ -10,14 +10,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Num
 
 from stn_cli.errors import ImageError
-from stn_cli.geometry import Affine, Linear, Transform
+from stn_cli.geometry import Affine, Layout, Linear, ThinPlateSpline, Transform, grid
 from stn_cli.sampling.footprint import (
     POINTWISE,
     Fill,
     Footprint,
     Resample,
     fill_values,
-    footprint,
     footprints,
     weighted_fill,
 )
@@ -31,11 +30,15 @@ _INTERPOLATION = {
 }
 _STRIP_READINGS = 1 << 20
 """Readings taken at once: keeps the map of a large crop to some 16 MB."""
+_FIRST_CENTRE = 0.5
+"""Where OpenCV starts to count, in pixels from the edge."""
 _OPENCV_SIDE = 32_766
 """`cv2.remap` counts pixels in 16 bits."""
 
 Each = Callable[..., Iterable[Any]]
 """`map`, or that of a thread pool."""
+Positions = tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]
+"""x and y of readings, in pixels from the centre of the first, as OpenCV counts them."""
 Border = tuple[float, ...] | None
 """What lies outside a level, a value a channel; None: its border continued."""
 
@@ -47,6 +50,7 @@ def warp(
     *,
     resample: Resample = "auto",
     fill: Fill = "border",
+    reading: "Reading | None" = None,
 ) -> Num[np.ndarray, "out_h out_w c"]:
     """The crop of `size` (height, width) that `transform` shows of `pixels`.
 
@@ -55,16 +59,18 @@ def warp(
             alpha: colours are weighted by it.
         transform: output → input, unbatched, NumPy.
         size, resample, fill: as in `differentiable.sample`; fill in the values of the pixels.
+        reading: as `readings` prepared it for this transform and these sizes; else that is done now.
 
     Raises:
         ImageError: a side exceeds what OpenCV can address.
         UsageError: there are neither one nor as many fill values as channels.
     """
-    plan = footprint(transform, pixels.shape[:2], size) if resample == "auto" else POINTWISE
+    if reading is None:
+        (reading,) = readings([transform], [pixels.shape[:2]], [size], resample)
     has_alpha = pixels.shape[2] in (2, 4)
     border = _border_value(fill, pixels.shape[2], _full(pixels.dtype))
     plane = _premultiplied(pixels) if has_alpha else pixels
-    crop = _warped(plane, _Map.of(transform, plan, plane.shape[:2], size), resample, border)
+    crop = _warped(plane, reading, resample, border)
     return _straight(crop, pixels.dtype) if has_alpha else crop
 
 
@@ -75,12 +81,44 @@ def warp_each(
 
     `each` is `map`, or that of a thread pool.
     """
-    maps = _Map.of_each(transforms, [image.shape[:2] for image in images], size)
-    return list(each(lambda image, where: _warped(image, where, "auto", None), images, maps))
+    prepared = _prepared(transforms, [image.shape[:2] for image in images], [size] * len(images), "auto")
+    return list(each(lambda image, reading: _warped(image, reading, "auto", None), images, prepared))
+
+
+def readings(
+    transforms: Sequence[Transform],
+    sources: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[int, int]],
+    resample: Resample = "auto",
+) -> "list[Reading]":
+    """Where the crops of many images are read: splines of one layout are looked at together, which costs less.
+
+    Args:
+        transforms: output → input, unbatched, NumPy.
+        sources, sizes: (height, width) of the images and of the crops.
+    """
+    found: list[Reading | None] = [None] * len(transforms)
+    for batch, numbers in _alike(transforms):
+        their_sources, their_sizes = ([each[number] for number in numbers] for each in (sources, sizes))
+        for number, reading in zip(numbers, _prepared(batch, their_sources, their_sizes, resample), strict=True):
+            found[number] = reading
+    return [reading for reading in found if reading is not None]
+
+
+def _alike(transforms: Sequence[Transform]) -> Iterator[tuple[Transform, list[int]]]:
+    """Batches, each with the numbers of its transforms."""
+    splines: dict[Layout, list[int]] = {}
+    for number, transform in enumerate(transforms):
+        if isinstance(transform, ThinPlateSpline):
+            splines.setdefault(transform.layout, []).append(number)
+        else:
+            yield transform[None], [number]
+    for layout, numbers in splines.items():
+        yield ThinPlateSpline(np.stack([transforms[number].theta for number in numbers]), layout), numbers
 
 
 @dataclass(frozen=True)
-class _Map:
+class Reading:
     """Where a crop of `size` is read, and how often.
 
     Attributes:
@@ -92,39 +130,40 @@ class _Map:
     size: tuple[int, int]
     knots: Knots | None
 
-    @classmethod
-    def of(cls, transform: Transform, plan: Footprint, source: tuple[int, int], size: tuple[int, int]) -> "_Map":
-        if _is_flat(transform):
-            return cls(transform, plan, size, None)
-        (knots,) = lattices(transform[None], [_crop_pixels(source, plan)], size)
-        return cls(transform, plan, size, knots)
-
-    @classmethod
-    def of_each(cls, transforms: Transform, sources: Sequence[tuple[int, int]], size: tuple[int, int]) -> "list[_Map]":
-        plans = footprints(transforms, sources, size)
-        extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
-        found = [None] * len(plans) if _is_flat(transforms) else lattices(transforms, extents, size)
-        return [cls(transforms[i], plan, size, knots) for i, (plan, knots) in enumerate(zip(plans, found, strict=True))]
-
-    def positions(self, rows: slice, readings: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of all readings for some rows of the crop, 0…1 across the source."""
+    def positions(self, rows: slice, readings: tuple[int, ...], extent: Float[np.ndarray, "2"]) -> Positions:
+        """x and y of all readings for some rows of the crop, in a source of `extent` pixels."""
         fine = self.size[0] * readings[0], self.size[1] * readings[1]
         fine_rows = slice(rows.start * readings[0], rows.stop * readings[0])
         if self.knots is not None:
-            return between(self.knots, fine, fine_rows)
-        y, x = ((2.0 * np.arange(side) + 1.0) / side - 1.0 for side in fine)
-        y = y[fine_rows]
-        if isinstance(self.transform, Linear) and _is_flat(self.transform):
-            (a, b, c), (d, e, f), _ = self.transform.matrix
-            flat = a * x + (b * y + c)[:, None], d * x + (e * y + f)[:, None]
+            x, y = between(self.knots * extent - _FIRST_CENTRE, fine, fine_rows)
+        elif isinstance(self.transform, Linear) and _is_flat(self.transform):
+            x, y = _sums(self.transform.matrix, fine, fine_rows, extent)
         else:
-            points = self.transform(np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1).reshape(-1, 2))
-            flat = tuple(points.T.reshape(2, len(y), len(x)))
-        position_x, position_y = ((axis + 1.0) / 2.0 for axis in flat)
-        return position_x, position_y
+            points = self.transform(grid(fine)[fine_rows.start * fine[1] : fine_rows.stop * fine[1]])
+            x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).T.reshape(2, -1, fine[1])
+        return x.astype(np.float32), y.astype(np.float32)
 
 
-def _warped(pixels: np.ndarray, where: _Map, resample: Resample, border: Border) -> np.ndarray:
+def _sums(
+    matrix: Float[np.ndarray, "3 3"], fine: tuple[int, int], rows: slice, extent: Float[np.ndarray, "2"]
+) -> Iterator[Float[np.ndarray, "h w"]]:
+    """x, then y: sums of a term for the column and one for the row."""
+    column, row = ((2.0 * np.arange(side) + 1.0) / side - 1.0 for side in reversed(fine))
+    for (a, b, c), half in zip(matrix, extent / 2.0, strict=False):
+        yield a * half * column + ((b * row[rows] + c + 1.0) * half - _FIRST_CENTRE)[:, None]
+
+
+def _prepared(
+    transforms: Transform, sources: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]], resample: Resample
+) -> list[Reading]:
+    """The readings of a batch."""
+    plans = footprints(transforms, sources, sizes) if resample == "auto" else [POINTWISE] * len(sizes)
+    extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
+    found = [None] * len(plans) if _is_flat(transforms) else lattices(transforms, extents, sizes)
+    return [Reading(transforms[number], *each) for number, each in enumerate(zip(plans, sizes, found, strict=True))]
+
+
+def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Border) -> np.ndarray:
     """The crop of whole pixels without alpha, or with colours weighted by it."""
     plan, size = where.plan, where.size
     level, extent = _shrunk(pixels, plan.level, border), _extent(pixels.shape[:2], plan)
@@ -133,7 +172,7 @@ def _warped(pixels: np.ndarray, where: _Map, resample: Resample, border: Border)
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
     strips = [
-        _averaged(_read(level, extent, where.positions(strip, readings), resample, border), readings)
+        _averaged(_read(level, where.positions(strip, readings, extent), resample, border), readings)
         for strip in _strips(size[0], rows)
     ]
     crop: np.ndarray = np.concatenate(strips) if len(strips) > 1 else strips[0]
@@ -150,20 +189,12 @@ def _strips(height: int, rows: int) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def _read(
-    level: np.ndarray,
-    extent: np.ndarray,
-    positions: tuple[np.ndarray, np.ndarray],
-    resample: Resample,
-    border: Border,
-) -> np.ndarray:
-    """Interpolated values at positions x and y, 0…1 across the source, of which the level shows `extent` pixels."""
-    # OpenCV counts from the centre of the first pixel.
-    x, y = ((axis * side - 0.5).astype(np.float32) for axis, side in zip(positions, extent, strict=True))
+def _read(level: np.ndarray, positions: Positions, resample: Resample, border: Border) -> np.ndarray:
+    """Interpolated values of a level at some positions."""
     values: np.ndarray = cv2.remap(
-        level, x, y, _INTERPOLATION[resample], borderMode=_border_mode(border), borderValue=border or (0.0,)
+        level, *positions, _INTERPOLATION[resample], borderMode=_border_mode(border), borderValue=border or (0.0,)
     )
-    return values.reshape(*x.shape, level.shape[2])
+    return values.reshape(*positions[0].shape, level.shape[2])
 
 
 def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:

@@ -32,7 +32,7 @@ def images():
 @pytest.fixture(scope="module")
 def locations(engines, images):
     smalls, sizes = [small_copy(image) for image in images], [image.shape[:2] for image in images]
-    return [engine.locate(smalls, sizes) for engine in engines]
+    return [list(engine.locate(smalls, sizes)) for engine in engines]
 
 
 def test_engines_agree_on_theta_and_confidence(locations):
@@ -69,7 +69,7 @@ def test_engines_agree_on_every_kind_of_pixels(engines, locations, dtype, channe
 def test_what_is_said_of_an_image_does_not_depend_on_the_others_in_its_batch(name):
     engine = OnnxEngine(open_checkpoint(name))
     smalls = np.random.default_rng(0).random((40, 50, 90, 1), dtype=np.float32)
-    together = engine.locate(smalls, [(50, 90)] * 40)
+    together = list(engine.locate(smalls, [(50, 90)] * 40))
     for size in (1, 2, 3, 7, 17, 31):
         for start in range(0, 40, size):
             apart = engine.locate(smalls[start : start + size], [(50, 90)] * len(smalls[start : start + size]))

@@ -11,7 +11,7 @@ import pytest
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.geometry import Affine, BorderLayout, GridLayout, Similarity, ThinPlateSpline, pixel_points
-from stn_cli.rectify.engine import Location, OnnxEngine
+from stn_cli.rectify.engine import Located, OnnxEngine
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.reports.inspection import inspect, reading_angle
 from stn_cli.reports.overlay import overlay
@@ -30,10 +30,10 @@ class Told(OnnxEngine):
         checkpoint = open_checkpoint("digits")
         header = msgspec.structs.replace(checkpoint.header, min_confidence=0.5, **habits)
         super().__init__(dataclasses.replace(checkpoint, header=header))
-        self.location = Location(transform, confidence)
+        self.located = Located(transform[None], np.array([confidence]), [(None, None)])
 
     def locate(self, *_):
-        return [self.location]
+        return self.located
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def exact(transform, size, extent):
 @pytest.mark.parametrize("size", [(48, 96), (300, 90), (540, 960)])
 def test_knots_stray_from_the_transform_by_hundredths_of_a_pixel_at_most(name, size):
     extent = 1.3 * np.array(size[::-1])
-    (knots,) = lattices(mild(name)[None], [extent], size)
+    (knots,) = lattices(mild(name)[None], [extent], [size])
     assert np.abs(stated(knots, size, extent) - exact(mild(name), size, extent)).max() < 0.01
 
 
@@ -40,7 +40,7 @@ def test_knots_stray_from_the_transform_by_hundredths_of_a_pixel_at_most(name, s
 def test_a_batch_is_its_transforms_one_by_one(name):
     thetas = np.stack([spline_theta(name, spread, seed) for seed, spread in enumerate((0.0, 0.005, 0.01))])
     splines, extents = spec(name)(thetas), [np.array([50.0 * i, 40.0]) for i in (1, 2, 3)]
-    for number, knots in enumerate(lattices(splines, extents, (60, 120))):
+    for number, knots in enumerate(lattices(splines, extents, [(60, 120)] * len(extents))):
         np.testing.assert_allclose(
             stated(knots, (60, 120), extents[number]), exact(splines[number], (60, 120), extents[number]), atol=0.01
         )
@@ -55,7 +55,7 @@ def test_a_batch_is_its_transforms_one_by_one(name):
     ids=["horizon", "nan"],
 )
 def test_what_is_too_wild_has_no_lattice(wild):
-    assert lattices(wild[None], [np.array([100.0, 100.0])], (30, 40)) == [None]
+    assert lattices(wild[None], [np.array([100.0, 100.0])], [(30, 40)]) == [None]
 
 
 def test_what_is_too_wild_is_read_at_its_own_positions():
