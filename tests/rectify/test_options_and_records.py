@@ -1,0 +1,111 @@
+"""Whatever a user types is taken or refused with a UsageError; whatever a record says is read again as it was."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stn_cli.errors import UsageError
+from stn_cli.rectify.finished import RECORDS, job_key, last_lines, read_finished
+from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size
+from stn_cli.rectify.record import ErrorRecord, ModelRecord, OutputRecord, Record, SourceRecord, path_text
+
+DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
+NAME = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name and b"/" not in name)
+
+
+def taken(parse, *arguments):
+    try:
+        return parse(*arguments)
+    except UsageError:
+        return None
+
+
+@given(st.text() | st.from_regex(r"-?\d{1,7}x-?\d{1,7}", fullmatch=True))
+def test_a_size_is_two_numbers_or_refused(text):
+    size = taken(parse_size, text)
+    if size is not None:
+        assert text.lower() == "{}x{}".format(*text.lower().split("x"))
+        assert size == tuple(int(side) for side in text.lower().split("x"))
+
+
+@given(st.text() | st.from_regex(r"#[0-9a-f]{3,8}", fullmatch=True))
+def test_a_fill_is_border_or_three_values(text):
+    fill = taken(parse_fill, text)
+    assert fill in (None, "border") or (len(fill) == 3 and all(0 <= value <= 255 for value in fill))
+
+
+@given(st.text() | st.from_regex(r"\d{1,4}%?", fullmatch=True), st.integers(0, 10**6))
+def test_the_most_errors_are_a_number_of_inputs(text, inputs):
+    most = taken(parse_most_errors, text, inputs)
+    if most is not None:
+        assert most >= 0
+        assert most == (inputs * int(text[:-1]) // 100 if text.endswith("%") else int(text))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "size": st.tuples(st.integers(), st.integers()),
+            "height": st.integers(),
+            "quality": st.integers(),
+            "min_confidence": st.floats(),
+            "time_limit": st.floats(),
+            "batch_size": st.integers(),
+            "workers": st.integers(),
+            "max_pixels": st.integers(),
+        },
+    )
+)
+def test_options_are_within_their_bounds_or_refused(options):
+    made = taken(lambda: RectifyOptions(**options))
+    if made is not None:
+        assert made.size is None or all(1 <= side <= 32_766 for side in made.size)
+        assert made.quality is None or 1 <= made.quality <= 100
+        assert made.min_confidence is None or 0 <= made.min_confidence <= 1
+        assert made.time_limit > 0
+        assert min(made.batch_size, made.workers, made.max_pixels) >= 1
+
+
+@given(NAME)
+def test_names_of_any_bytes_are_recorded_so_that_they_can_be_told_apart(name):
+    text = path_text(Path(os.fsdecode(name)))
+    assert json.loads(json.dumps(text)) == text
+    text.encode()  # no lone surrogates
+    if b"\\" not in name:
+        assert text.encode().decode("unicode_escape", "ignore") is not None
+        assert name.decode("utf-8", "backslashreplace") == text
+
+
+@given(NAME, DIGEST, DIGEST, DIGEST, st.floats(), st.text(), st.sampled_from(["done", "unchanged", "failed"]))
+def test_a_record_is_json_without_nan_and_found_again(
+    tmp_path_factory, name, source, model, options, number, message, status
+):
+    record = Record(
+        source=SourceRecord(path=path_text(Path(os.fsdecode(name))), sha256=source),
+        status=status,
+        model=ModelRecord(name="text", sha256=model),
+        options_sha256=options,
+        confidence=number,
+        pixel_matrix=[[number, 1.0, 2.0]],
+        output=OutputRecord(path="out", sha256=source, width=1, height=2, format="PNG"),
+        error=ErrorRecord(type="ImageError", message=message) if status == "failed" else None,
+    )
+    line = record.to_json()
+    fields = json.loads(line, parse_constant=pytest.fail)
+    assert b"\n" not in line
+    if math.isfinite(number):
+        assert msgspec.json.decode(line, type=Record) == record
+        assert fields["confidence"] == number
+    path = tmp_path_factory.getbasetemp() / RECORDS
+    path.write_bytes(line + b"\n" + line + b"\n" + line[:-1])
+    finished = read_finished(path)[record.source.path]
+    assert finished.output == "out"
+    assert finished.key == (None if status == "failed" else job_key(source, model, options))
+    assert last_lines(path) == [1, 2]  # the torn line is of no input that is known
