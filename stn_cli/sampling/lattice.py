@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 
 from stn_cli.geometry import Transform
 
@@ -53,11 +53,11 @@ def lattices(
 
 
 def between(
-    knots: Float64[np.ndarray, "*batch m n 2"], size: tuple[int, int], rows: slice
-) -> tuple[Float64[np.ndarray, "*batch h w"], Float64[np.ndarray, "*batch h w"]]:
+    knots: Float32[np.ndarray, "m n 2"], size: tuple[int, int], rows: slice
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """What the knots say, x and y, at the pixel centres of some rows of a crop of `size`."""
-    down = _weights(knots.shape[-3] - 1, size[0], rows.start, rows.stop)
-    along = _weights(knots.shape[-2] - 1, size[1], 0, size[1])
+    down = _weights(len(knots) - 1, size[0], rows.start, rows.stop)
+    along = _weights(len(knots[0]) - 1, size[1], 0, size[1])
     x, y = (down @ knots[..., axis] @ along.T for axis in (0, 1))
     return x, y
 
@@ -97,9 +97,9 @@ def _from_every_second(cells: int) -> Float64[np.ndarray, "n knots"]:
 
 
 @lru_cache(maxsize=256)  # crops of all widths come by; those of one width again
-def _weights(cells: int, side: int, first: int, last: int) -> Float64[np.ndarray, "n knots"]:
+def _weights(cells: int, side: int, first: int, last: int) -> Float32[np.ndarray, "n knots"]:
     """What every knot along an axis counts at the pixels from `first` to `last` of `side`."""
-    return _cubic(cells, (np.arange(first, last) + 0.5) * (cells / side))
+    return _cubic(cells, (np.arange(first, last) + 0.5) * (cells / side)).astype(np.float32)
 
 
 def _cubic(cells: int, at: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n knots"]:

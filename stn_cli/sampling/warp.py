@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Num
 
 from stn_cli.errors import ImageError
-from stn_cli.geometry import Affine, Layout, Linear, ThinPlateSpline, Transform, grid
+from stn_cli.geometry import Layout, Linear, ThinPlateSpline, Transform, grid
 from stn_cli.sampling.footprint import (
     POINTWISE,
     Fill,
@@ -122,7 +122,7 @@ class Reading:
     """Where a crop of `size` is read, and how often.
 
     Attributes:
-        knots: of what is not linear; None for what is, or is too wild for a lattice.
+        knots: of what is not read by a matrix; None for what is, or is too wild for a lattice.
     """
 
     transform: Transform
@@ -135,22 +135,24 @@ class Reading:
         fine = self.size[0] * readings[0], self.size[1] * readings[1]
         fine_rows = slice(rows.start * readings[0], rows.stop * readings[0])
         if self.knots is not None:
-            x, y = between(self.knots * extent - _FIRST_CENTRE, fine, fine_rows)
-        elif isinstance(self.transform, Linear) and _is_flat(self.transform):
-            x, y = _sums(self.transform.matrix, fine, fine_rows, extent)
-        else:
-            points = self.transform(grid(fine)[fine_rows.start * fine[1] : fine_rows.stop * fine[1]])
-            x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).T.reshape(2, -1, fine[1])
-        return x.astype(np.float32), y.astype(np.float32)
+            return between((self.knots * extent - _FIRST_CENTRE).astype(np.float32), fine, fine_rows)
+        points = self.transform(grid(fine)[fine_rows.start * fine[1] : fine_rows.stop * fine[1]])
+        x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).astype(np.float32).T.reshape(2, -1, fine[1])
+        return x, y
 
-
-def _sums(
-    matrix: Float[np.ndarray, "3 3"], fine: tuple[int, int], rows: slice, extent: Float[np.ndarray, "2"]
-) -> Iterator[Float[np.ndarray, "h w"]]:
-    """x, then y: sums of a term for the column and one for the row."""
-    column, row = ((2.0 * np.arange(side) + 1.0) / side - 1.0 for side in reversed(fine))
-    for (a, b, c), half in zip(matrix, extent / 2.0, strict=False):
-        yield a * half * column + ((b * row[rows] + c + 1.0) * half - _FIRST_CENTRE)[:, None]
+    def matrix(
+        self, rows: slice, readings: tuple[int, ...], extent: Float[np.ndarray, "2"]
+    ) -> Float[np.ndarray, "3 3"] | None:
+        """Likewise, as the matrix from a reading to its place; None of what has no matrix."""
+        if not isinstance(self.transform, Linear):
+            return None
+        fine = self.size[1] * readings[1], self.size[0] * readings[0]
+        to_frame, to_source = np.eye(3), np.eye(3)
+        for axis, (side, first) in enumerate(zip(fine, (0, rows.start * readings[0]), strict=True)):
+            to_frame[axis, axis], to_frame[axis, 2] = 2.0 / side, (2.0 * first + 1.0) / side - 1.0
+            to_source[axis, axis], to_source[axis, 2] = extent[axis] / 2.0, extent[axis] / 2.0 - _FIRST_CENTRE
+        matrix: np.ndarray = to_source @ self.transform.matrix @ to_frame
+        return matrix
 
 
 def _prepared(
@@ -159,7 +161,8 @@ def _prepared(
     """The readings of a batch."""
     plans = footprints(transforms, sources, sizes) if resample == "auto" else [POINTWISE] * len(sizes)
     extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
-    found = [None] * len(plans) if _is_flat(transforms) else lattices(transforms, extents, sizes)
+    linear = isinstance(transforms, Linear) and resample in ("auto", "bilinear")
+    found = [None] * len(plans) if linear else lattices(transforms, extents, sizes)
     return [Reading(transforms[number], *each) for number, each in enumerate(zip(plans, sizes, found, strict=True))]
 
 
@@ -172,16 +175,11 @@ def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Bord
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
     strips = [
-        _averaged(_read(level, where.positions(strip, readings, extent), resample, border), readings)
+        _averaged(_read(level, where, strip, readings, extent, resample, border), readings)
         for strip in _strips(size[0], rows)
     ]
     crop: np.ndarray = np.concatenate(strips) if len(strips) > 1 else strips[0]
     return crop
-
-
-def _is_flat(transform: Transform) -> bool:
-    """Its positions are sums of a term for the row and one for the column."""
-    return isinstance(transform, Linear) and transform.rank <= Affine.rank
 
 
 def _strips(height: int, rows: int) -> Iterator[slice]:
@@ -189,12 +187,31 @@ def _strips(height: int, rows: int) -> Iterator[slice]:
         yield slice(top, min(top + rows, height))
 
 
-def _read(level: np.ndarray, positions: Positions, resample: Resample, border: Border) -> np.ndarray:
-    """Interpolated values of a level at some positions."""
-    values: np.ndarray = cv2.remap(
-        level, *positions, _INTERPOLATION[resample], borderMode=_border_mode(border), borderValue=border or (0.0,)
-    )
-    return values.reshape(*positions[0].shape, level.shape[2])
+def _read(
+    level: np.ndarray,
+    where: Reading,
+    rows: slice,
+    readings: tuple[int, ...],
+    extent: Float[np.ndarray, "2"],
+    resample: Resample,
+    border: Border,
+) -> np.ndarray:
+    """All readings of some rows of a crop; `extent` is the size of the source in the level's pixels.
+
+    OpenCV's own kernels for matrices are as exact as its general one where they interpolate linearly, and only there.
+    """
+    size = (where.size[1] * readings[1], (rows.stop - rows.start) * readings[0])
+    flags = _INTERPOLATION[resample]
+    outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
+    matrix = where.matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR else None
+    if matrix is None:
+        values = cv2.remap(level, *where.positions(rows, readings, extent), flags, **outside)
+    elif (matrix[2] == (0.0, 0.0, 1.0)).all():
+        values = cv2.warpAffine(level, matrix[:2], size, flags=flags | cv2.WARP_INVERSE_MAP, **outside)
+    else:
+        values = cv2.warpPerspective(level, matrix, size, flags=flags | cv2.WARP_INVERSE_MAP, **outside)
+    found: np.ndarray = values.reshape(size[1], size[0], level.shape[2])
+    return found
 
 
 def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:

@@ -21,7 +21,7 @@ def mild(name):
 
 def stated(knots, size, extent):
     """Pixels of the source, by the knots, (h, w, 2)."""
-    return np.stack(between(knots, size, slice(0, size[0])), axis=-1) * extent
+    return np.stack(between((knots * extent).astype(np.float32), size, slice(0, size[0])), axis=-1)
 
 
 def exact(transform, size, extent):
