@@ -32,6 +32,8 @@ _STRIP_READINGS = 1 << 20
 """Readings taken at once: keeps the map of a large crop to some 16 MB."""
 _FIRST_CENTRE = 0.5
 """Where OpenCV starts to count, in pixels from the edge."""
+_DECIMALS = 12
+"""Of a matrix in pixels: what is left of the identity after sizes have been multiplied in and out is the identity."""
 _OPENCV_SIDE = 32_766
 """`cv2.remap` counts pixels in 16 bits."""
 
@@ -122,7 +124,7 @@ class Reading:
     """Where a crop of `size` is read, and how often.
 
     Attributes:
-        knots: of what is not read by a matrix; None for what is, or is too wild for a lattice.
+        knots: of what is not linear; None for what is, or is too wild for a lattice.
     """
 
     transform: Transform
@@ -152,7 +154,7 @@ class Reading:
             to_frame[axis, axis], to_frame[axis, 2] = 2.0 / side, (2.0 * first + 1.0) / side - 1.0
             to_source[axis, axis], to_source[axis, 2] = extent[axis] / 2.0, extent[axis] / 2.0 - _FIRST_CENTRE
         matrix: np.ndarray = to_source @ self.transform.matrix @ to_frame
-        return matrix
+        return matrix.round(_DECIMALS)
 
 
 def _prepared(
@@ -161,8 +163,7 @@ def _prepared(
     """The readings of a batch."""
     plans = footprints(transforms, sources, sizes) if resample == "auto" else [POINTWISE] * len(sizes)
     extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
-    linear = isinstance(transforms, Linear) and resample in ("auto", "bilinear")
-    found = [None] * len(plans) if linear else lattices(transforms, extents, sizes)
+    found = [None] * len(plans) if isinstance(transforms, Linear) else lattices(transforms, extents, sizes)
     return [Reading(transforms[number], *each) for number, each in enumerate(zip(plans, sizes, found, strict=True))]
 
 
@@ -174,11 +175,15 @@ def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Bord
         raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
-    strips = [
-        _averaged(_read(level, where, strip, readings, extent, resample, border), readings)
-        for strip in _strips(size[0], rows)
-    ]
-    crop: np.ndarray = np.concatenate(strips) if len(strips) > 1 else strips[0]
+    if readings == (1, 1) and where.knots is None and isinstance(where.transform, Linear):
+        rows = size[0]  # nothing is held but the crop itself
+    crop = np.empty((*size, level.shape[2]), level.dtype)
+    for strip in _strips(size[0], rows):
+        if readings == (1, 1):
+            _read(level, where, strip, readings, extent, resample, border, into=crop[strip])
+        else:
+            fine = _read(level, where, strip, readings, extent, resample, border)
+            cv2.resize(fine, crop[strip].shape[1::-1], crop[strip], interpolation=cv2.INTER_AREA)
     return crop
 
 
@@ -195,6 +200,7 @@ def _read(
     extent: Float[np.ndarray, "2"],
     resample: Resample,
     border: Border,
+    into: np.ndarray | None = None,
 ) -> np.ndarray:
     """All readings of some rows of a crop; `extent` is the size of the source in the level's pixels.
 
@@ -205,22 +211,13 @@ def _read(
     outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
     matrix = where.matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR else None
     if matrix is None:
-        values = cv2.remap(level, *where.positions(rows, readings, extent), flags, **outside)
+        values = cv2.remap(level, *where.positions(rows, readings, extent), flags, into, **outside)
     elif (matrix[2] == (0.0, 0.0, 1.0)).all():
-        values = cv2.warpAffine(level, matrix[:2], size, flags=flags | cv2.WARP_INVERSE_MAP, **outside)
+        values = cv2.warpAffine(level, matrix[:2], size, into, flags | cv2.WARP_INVERSE_MAP, **outside)
     else:
-        values = cv2.warpPerspective(level, matrix, size, flags=flags | cv2.WARP_INVERSE_MAP, **outside)
+        values = cv2.warpPerspective(level, matrix, size, into, flags | cv2.WARP_INVERSE_MAP, **outside)
     found: np.ndarray = values.reshape(size[1], size[0], level.shape[2])
     return found
-
-
-def _averaged(values: np.ndarray, readings: tuple[int, ...]) -> np.ndarray:
-    if readings == (1, 1):
-        return values
-    ky, kx = readings
-    height, width, channels = values.shape
-    size = (width // kx, height // ky)
-    return cv2.resize(values, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
 
 
 def _shrunk(pixels: np.ndarray, level: int, border: Border) -> np.ndarray:
