@@ -1,5 +1,6 @@
 """Image files: which to take (discover), their pixels (decode, encode), and what outputs are called (naming)."""
 
+from stn_cli.images.containment import contained_pillow
 from stn_cli.images.decode import MAX_PIXELS, FileData, Image, JpegTables, Pixels, decode, decode_data, read_file
 from stn_cli.images.discover import Source, discover
 from stn_cli.images.encode import JPEG_QUALITY, Encoded, encode, output_format
@@ -21,6 +22,7 @@ __all__ = [
     "Pixels",
     "Source",
     "Staged",
+    "contained_pillow",
     "decode",
     "decode_data",
     "discover",

@@ -22,33 +22,46 @@ class _Containment:
 
     def __init__(self) -> None:
         self._lock = threading.Condition(threading.RLock())
-        self._inside = 0
+        self._inside = self._decoding = 0
         self._undo = ExitStack()
         self._thread = threading.local()
 
     @contextmanager
     def __call__(self) -> Iterator[list[str]]:
+        """Around one decode; gives the list in which its warnings gather."""
         gathered: list[str] = []
+        with self.around():
+            with self._lock:
+                self._decoding += 1
+            self._thread.gathered = gathered
+            try:
+                yield gathered
+            finally:
+                self._thread.gathered = None
+                with self._lock:
+                    self._decoding -= 1
+                    self._lock.notify_all()
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """Around many decodes, which then cost less: nothing has to be switched for each."""
         with self._lock:
             if self._inside == 0:
                 self._switch()
             self._inside += 1
-        self._thread.gathered = gathered
         try:
-            yield gathered
+            yield
         finally:
-            del self._thread.gathered
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
                     self._undo.close()
-                    self._lock.notify_all()
 
     @contextmanager
     def lenient(self) -> Iterator[list[str]]:
-        """Likewise, alone, and with decoders that make do with what there is of a damaged file."""
+        """Around one decode, alone, whose decoder makes do with what there is of a damaged file."""
         with self._lock:
-            while self._inside:
+            while self._decoding:
                 self._lock.wait()
             PIL.ImageFile.LOAD_TRUNCATED_IMAGES = True
             try:
@@ -63,8 +76,9 @@ class _Containment:
         show = warnings.showwarning
 
         def gather(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-            if hasattr(self._thread, "gathered"):
-                self._thread.gathered.append(str(message).strip())
+            gathered = getattr(self._thread, "gathered", None)
+            if gathered is not None:
+                gathered.append(str(message).strip())
             else:
                 show(message, *args, **kwargs)
 

@@ -18,6 +18,7 @@ from stn_cli.images import (
     Encoded,
     Image,
     Staged,
+    contained_pillow,
     decode_data,
     encode,
     read_file,
@@ -111,16 +112,18 @@ class Pipeline:
         """
         done = Group([], [], [])
         try:
-            for batch in _batches(self._decoded_ahead(jobs)):
-                futures = self._finish_batch(batch, done.warnings)
-                done.staged.extend(
-                    crop for future in futures if not future.exception() and (crop := future.result()[1])
-                )
-                done.records.extend(future.result()[0] for future in futures)
+            with contained_pillow.around():
+                self._run(jobs, done)
         except BaseException:
             withdraw(done.staged)
             raise
         return done
+
+    def _run(self, jobs: Sequence[Job], done: Group) -> None:
+        for batch in _batches(self._decoded_ahead(jobs)):
+            futures = self._finish_batch(batch, done.warnings)
+            done.staged.extend(crop for future in futures if not future.exception() and (crop := future.result()[1]))
+            done.records.extend(future.result()[0] for future in futures)
 
     def _decoded_ahead(self, jobs: Sequence[Job]) -> Iterator[Decoded]:
         """In order; a few images at most are decoded ahead of the consumer."""

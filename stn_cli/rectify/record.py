@@ -29,6 +29,7 @@ SCHEMA = "stn.theta/1"
 Status = Literal["done", "unchanged", "skipped", "failed"]
 Point = tuple[float, float]
 _OUTLINE_POINTS = 9
+_CORNERS = BorderLayout(2)
 
 
 class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -156,7 +157,7 @@ def complete(record: Record, location: Location, decision: Decision) -> None:
 
 def fiducials(frame: Transform) -> tuple[Float[np.ndarray, "k 2"], Float[np.ndarray, "k 2"]]:
     """Points of the frame and where they lie in the image, both normalised: control points, else the corners."""
-    layout: Layout = frame.layout if isinstance(frame, ThinPlateSpline) else BorderLayout(2)
+    layout: Layout = frame.layout if isinstance(frame, ThinPlateSpline) else _CORNERS
     return layout.points, frame(layout.points)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from stn_cli.errors import UsageError
-from stn_cli.geometry import Transform, grid
+from stn_cli.geometry import Linear, Projective, Transform, grid
 from stn_cli.geometry.arrays import Array, detached, like, namespace
 
 Resample = Literal["auto", "bilinear", "bicubic", "nearest"]
@@ -70,7 +70,8 @@ def _spread(
     transform: Transform, source_sides: Num[np.ndarray, "*batch dims"], output_sides: Num[np.ndarray, "*batch dims"]
 ) -> Array:
     """Source pixels that a step of one crop pixel along each axis (x first) covers, on a lattice: (..., n, dims)."""
-    points = like(_lattice(transform.dims), transform.theta)
+    is_affine = isinstance(transform, Linear) and not isinstance(transform, Projective)  # all points are alike
+    points = like(np.zeros((1, transform.dims)) if is_affine else _lattice(transform.dims), transform.theta)
     xp = namespace(points)
     jacobian = detached(transform.jacobian(points))
     to_source = like(source_sides[..., ::-1, None] / output_sides[..., None, ::-1], points)

@@ -124,12 +124,14 @@ class Reading:
     """Where a crop of `size` is read, and how often.
 
     Attributes:
+        matrix: of what is linear, normalised.
         knots: of what is not linear; None for what is, or is too wild for a lattice.
     """
 
     transform: Transform
     plan: Footprint
     size: tuple[int, int]
+    matrix: Float[np.ndarray, "3 3"] | None
     knots: Knots | None
 
     def positions(self, rows: slice, readings: tuple[int, ...], extent: Float[np.ndarray, "2"]) -> Positions:
@@ -142,18 +144,19 @@ class Reading:
         x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).astype(np.float32).T.reshape(2, -1, fine[1])
         return x, y
 
-    def matrix(
+    def pixel_matrix(
         self, rows: slice, readings: tuple[int, ...], extent: Float[np.ndarray, "2"]
     ) -> Float[np.ndarray, "3 3"] | None:
         """Likewise, as the matrix from a reading to its place; None of what has no matrix."""
-        if not isinstance(self.transform, Linear):
+        if self.matrix is None:
             return None
-        fine = self.size[1] * readings[1], self.size[0] * readings[0]
-        to_frame, to_source = np.eye(3), np.eye(3)
-        for axis, (side, first) in enumerate(zip(fine, (0, rows.start * readings[0]), strict=True)):
-            to_frame[axis, axis], to_frame[axis, 2] = 2.0 / side, (2.0 * first + 1.0) / side - 1.0
-            to_source[axis, axis], to_source[axis, 2] = extent[axis] / 2.0, extent[axis] / 2.0 - _FIRST_CENTRE
-        matrix: np.ndarray = to_source @ self.transform.matrix @ to_frame
+        fine = np.array([self.size[1] * readings[1], self.size[0] * readings[0]])
+        first = np.array([0, rows.start * readings[0]])
+        steps = self.matrix[:, :2] * (2.0 / fine)
+        start = self.matrix[:, :2] @ ((2.0 * first + 1.0) / fine - 1.0) + self.matrix[:, 2]
+        matrix = np.concatenate((steps, start[:, None]), axis=1)
+        half = extent[:, None] / 2.0
+        matrix[:2] = matrix[:2] * half + matrix[2] * (half - _FIRST_CENTRE)
         return matrix.round(_DECIMALS)
 
 
@@ -162,9 +165,15 @@ def _prepared(
 ) -> list[Reading]:
     """The readings of a batch."""
     plans = footprints(transforms, sources, sizes) if resample == "auto" else [POINTWISE] * len(sizes)
-    extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
-    found = [None] * len(plans) if isinstance(transforms, Linear) else lattices(transforms, extents, sizes)
-    return [Reading(transforms[number], *each) for number, each in enumerate(zip(plans, sizes, found, strict=True))]
+    matrices: Sequence[np.ndarray | None] = [None] * len(plans)
+    knots: Sequence[Knots | None] = [None] * len(plans)
+    if isinstance(transforms, Linear):
+        matrices = list(transforms.matrix)
+    else:
+        extents = [_crop_pixels(source, plan) for source, plan in zip(sources, plans, strict=True)]
+        knots = lattices(transforms, extents, sizes)
+    each = zip(plans, sizes, matrices, knots, strict=True)
+    return [Reading(transforms[number], *parts) for number, parts in enumerate(each)]
 
 
 def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Border) -> np.ndarray:
@@ -175,7 +184,7 @@ def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Bord
         raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
-    if readings == (1, 1) and where.knots is None and isinstance(where.transform, Linear):
+    if readings == (1, 1) and where.matrix is not None:
         rows = size[0]  # nothing is held but the crop itself
     crop = np.empty((*size, level.shape[2]), level.dtype)
     for strip in _strips(size[0], rows):
@@ -209,7 +218,7 @@ def _read(
     size = (where.size[1] * readings[1], (rows.stop - rows.start) * readings[0])
     flags = _INTERPOLATION[resample]
     outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
-    matrix = where.matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR else None
+    matrix = where.pixel_matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR else None
     if matrix is None:
         values = cv2.remap(level, *where.positions(rows, readings, extent), flags, into, **outside)
     elif (matrix[2] == (0.0, 0.0, 1.0)).all():
