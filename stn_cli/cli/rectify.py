@@ -14,6 +14,7 @@ from stn_cli.cli.stopping import GentleStop, stops_gently
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from stn_cli.rectify.crew import Crew
     from stn_cli.rectify.options import RectifyOptions
     from stn_cli.rectify.plan import Job
     from stn_cli.rectify.record import Record
@@ -96,6 +97,8 @@ def rectify(
     with errors_reported("What was finished is kept; the same command goes on."):
         import os  # noqa: PLC0415
 
+        from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+        from stn_cli.rectify.crew import Crew  # noqa: PLC0415
         from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
         from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
@@ -119,15 +122,17 @@ def rectify(
             salvage=salvage,
             allow_formats=tuple(allow_format or ()),
         )
+        if dry_run:
+            _show_plan(plan(inputs, options), options, json=json)
+            return
+        crew = Crew(open_checkpoint(model), device, options)  # which opens the model meanwhile
         jobs = plan(inputs, options)
         wanted = "0" if fail_fast else max_errors
         most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
-        if dry_run:
-            _show_plan(jobs, options, json=json)
-            return
+        crew.wait_until_open()
         reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
         with stops_gently() as stop:
-            _run(jobs, options, model, device, reporter, stop)
+            _run(jobs, crew, reporter, stop)
         reporter.summarize()
         if errors_to is not None:
             _write_errors(errors_to, reporter.errors)
@@ -140,21 +145,11 @@ def rectify(
             raise typer.Exit(3)
 
 
-def _run(
-    jobs: "Sequence[Job]",
-    options: "RectifyOptions",
-    model: str,
-    device: str,
-    reporter: "_Reporter",
-    stop: "GentleStop",
-) -> None:
-    from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
-    from stn_cli.rectify.crew import Crew  # noqa: PLC0415
+def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "GentleStop") -> None:
     from stn_cli.rectify.ledger import Ledger  # noqa: PLC0415
 
-    crew = Crew(open_checkpoint(model), device, options, jobs)
-    with Ledger(options.out, jobs) as ledger, crew, reporter:
-        for some, group in crew.run(lambda: stop.signal is not None or reporter.has_seen_enough):
+    with Ledger(crew.options.out, jobs) as ledger, crew, reporter:
+        for some, group in crew.run(jobs, lambda: stop.signal is not None or reporter.has_seen_enough):
             ledger.commit(some, group)
             reporter.warn(group.warnings)
             for record in group.records:

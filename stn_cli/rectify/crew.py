@@ -52,33 +52,24 @@ Work = Callable[[Connection, Checkpoint, str, RectifyOptions, int], None]
 
 
 class Crew:
-    """Processes that share the jobs of a run; they start at once. A context manager, which ends them.
+    """Processes that share the jobs of a run. A context manager, which ends them.
 
-    On a CPU there is one for each of `options.workers`; an accelerator is shared by the threads of one.
-    Raises ModelError or DeviceError if the model cannot be run.
+    On a CPU there is one for each of `options.workers`; an accelerator is shared by the threads of one. The first one
+    starts at once, and opens the model while the jobs are planned.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        device: str,
-        options: RectifyOptions,
-        jobs: Sequence[Job],
-        work: Work | None = None,
-    ) -> None:
-        self.checkpoint, self.options, self.jobs = checkpoint, options, jobs
-        count = 1 if may_be_accelerated(device) else min(options.workers, len(jobs))
-        self._most = min(options.batch_size, math.ceil(len(jobs) / count))
-        self._order = (work or work_off, checkpoint, device, options, options.workers // count)
+    def __init__(self, checkpoint: Checkpoint, device: str, options: RectifyOptions, work: Work | None = None) -> None:
+        self.checkpoint, self.options = checkpoint, options
+        self._most = 1 if may_be_accelerated(device) else options.workers
+        self._order = (work or work_off, checkpoint, device, options, options.workers // self._most)
         self._again: deque[Task] = deque()
         self._lost_early = 0
-        self._members = [_Member(*self._order) for _ in range(count)]
-        try:
-            while not self._members[0].is_open:
-                self._answers()
-        except BaseException:
-            self._disband()
-            raise
+        self._members = [_Member(*self._order)]
+
+    def wait_until_open(self) -> None:
+        """Raises ModelError or DeviceError if the model cannot be run."""
+        while not self._members[0].is_open:
+            self._answers()
 
     def __enter__(self) -> Self:
         return self
@@ -88,21 +79,25 @@ class Crew:
     ) -> None:
         self._disband()
 
-    def run(self, is_stopped: Callable[[], bool] = lambda: False) -> Iterator[tuple[Sequence[Job], Group]]:
+    def run(
+        self, jobs: Sequence[Job], is_stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Sequence[Job], Group]]:
         """Yields jobs with their records and crops, to be committed, in the order of the jobs.
 
         Failures of single inputs become records; a StorageError or ModelError ends the run. Once `is_stopped`, what
         was begun is finished, and no more.
         """
-        new = tasks(self.jobs, self._most)
+        count = min(self._most, len(jobs))
+        self._members += [_Member(*self._order) for _ in range(count - len(self._members))]
+        new = tasks(jobs, min(self.options.batch_size, math.ceil(len(jobs) / count)))
         done: dict[int, tuple[Sequence[Job], Group]] = {}
         expected = 0
         while True:
             self._hand_out(new, len(done), is_stopped)
             if expected in done:
-                jobs, group = done.pop(expected)
-                expected += len(jobs)
-                yield jobs, group
+                some, group = done.pop(expected)
+                expected += len(some)
+                yield some, group
             elif any(member.given for member in self._members):
                 done.update((task.first, (task.jobs, group)) for task, group in self._answers())
             else:

@@ -80,9 +80,9 @@ def run(folder, work=None, after_each=None, **more):
     records = {}
     with (
         Ledger(options.out, jobs) as ledger,
-        Crew(open_checkpoint("digits"), "cpu", options, jobs, work) as crew,
+        Crew(open_checkpoint("digits"), "cpu", options, work) as crew,
     ):
-        for some, group in crew.run():
+        for some, group in crew.run(jobs):
             ledger.commit(some, group)
             records |= {job.source.path.name: r for job, r in zip(some, group.records, strict=True)}
             if after_each is not None:
@@ -138,9 +138,8 @@ def test_a_model_that_cannot_be_run_says_so_before_anything_is_written(folder, t
     shutil.copytree(open_checkpoint("digits").path, tmp_path / "model")
     (tmp_path / "model" / "localizer.onnx").write_bytes(b"damaged")
     options = options_of(folder)
-    jobs = plan([folder / "in"], options)
     with pytest.raises(ModelError, match=r"localizer\.onnx"):
-        Crew(open_checkpoint(str(tmp_path / "model")), "cpu", options, jobs)
+        Crew(open_checkpoint(str(tmp_path / "model")), "cpu", options).wait_until_open()
     assert not (folder / "out").exists()
 
 
@@ -154,9 +153,9 @@ def test_a_disk_that_is_full_ends_the_run_and_leaves_nothing_but_what_is_whole(f
         with (
             pytest.raises(StorageError, match="cannot write"),
             Ledger(options.out, jobs) as ledger,
-            Crew(open_checkpoint("digits"), "cpu", options, jobs) as crew,
+            Crew(open_checkpoint("digits"), "cpu", options) as crew,
         ):
-            for some, group in crew.run():
+            for some, group in crew.run(jobs):
                 ledger.commit(some, group)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
