@@ -100,7 +100,6 @@ def rectify(
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
         from stn_cli.rectify.crew import Crew  # noqa: PLC0415
         from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
-        from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
         options = RectifyOptions(
             out=out,
@@ -122,13 +121,15 @@ def rectify(
             salvage=salvage,
             allow_formats=tuple(allow_format or ()),
         )
-        if dry_run:
-            _show_plan(plan(inputs, options), options, json=json)
-            return
-        crew = Crew(open_checkpoint(model), device, options)  # which opens the model meanwhile
+        crew = None if dry_run else Crew(open_checkpoint(model), device, options)  # which opens the model meanwhile
+        from stn_cli.rectify.plan import plan  # noqa: PLC0415
+
         jobs = plan(inputs, options)
         wanted = "0" if fail_fast else max_errors
         most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
+        if crew is None:
+            _show_plan(jobs, options, json=json)
+            return
         crew.wait_until_open()
         reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
         with stops_gently() as stop:

@@ -24,7 +24,7 @@ from stn_cli.geometry import (
 )
 from stn_cli.networks.localization import Pose
 from stn_cli.sampling.differentiable import sample
-from stn_cli.sampling.footprint import Fill, Resample
+from stn_cli.sampling.kinds import Fill, Resample
 
 
 class Stage(nn.Module):

@@ -5,6 +5,8 @@ a few inputs at a time. Where a process ends before it has answered, or does not
 place and does what it left, one input at a time: so the one that is to blame shows, and becomes a failure.
 """
 
+from __future__ import annotations
+
 import gc
 import math
 import multiprocessing
@@ -17,16 +19,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import NamedTuple, Self
-
-import cv2
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.errors import ImageError, ModelError, StnError
-from stn_cli.rectify.engine import may_be_accelerated, open_engine
+from stn_cli.rectify.devices import may_be_accelerated
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.pipeline import Group, Pipeline, Provenance, failed_record
-from stn_cli.rectify.plan import Job
+
+if TYPE_CHECKING:  # what works is loaded where it works
+    from stn_cli.rectify.pipeline import Group, Pipeline
+    from stn_cli.rectify.plan import Job
 
 _GIVEN = 2
 """Tasks that a process has at a time: the one that it works on, and the next."""
@@ -150,6 +152,8 @@ class Crew:
         self._again.extendleft(reversed(left if len(alone) == 1 else [*alone, *left]))
         if len(alone) > 1:
             return []
+        from stn_cli.rectify.pipeline import Group, Provenance, failed_record  # noqa: PLC0415  nothing is lost every day
+
         origin = Provenance.of(self.checkpoint, self.options)
         return [(blamed, Group([failed_record(blamed.jobs[0], origin, ImageError(what_it_did))], [], []))]
 
@@ -254,6 +258,11 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if not os.environ.get("STN_DEBUG"):
         _silence()
+    import cv2  # noqa: PLC0415  the process that hands out the tasks does without
+
+    from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+    from stn_cli.rectify.pipeline import Pipeline  # noqa: PLC0415
+
     try:
         cv2.setNumThreads(cores)
         threads = cores if may_be_accelerated(device) else 1

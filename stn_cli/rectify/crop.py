@@ -23,7 +23,7 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.rectify.engine import Engine, Located
 from stn_cli.rectify.options import LONGEST_SIDE, RectifyOptions
-from stn_cli.sampling.footprint import Fill
+from stn_cli.sampling.kinds import Fill
 from stn_cli.sampling.warp import Reading
 
 Size = tuple[int, int]

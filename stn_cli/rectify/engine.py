@@ -1,6 +1,5 @@
 """Where is it? Localization in stages, each on a small view of the original."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from stn_cli.geometry import (
 )
 from stn_cli.images import Pixels
 from stn_cli.networks.config import ModelConfig
-from stn_cli.sampling.footprint import Fill, Resample
+from stn_cli.rectify.devices import may_be_accelerated
+from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
 
 Size = tuple[int, int]
@@ -250,13 +250,6 @@ def _check_foreign(data: bytes, name: str) -> None:
     from stn_cli.checkpoints.graphs import check_graph  # noqa: PLC0415  bundled models need no onnx
 
     check_graph(data, name)
-
-
-def may_be_accelerated(device: str) -> bool:
-    """False if the CPU will do. For `auto` it looks for the driver's device files: torch is not imported in vain."""
-    if device != "auto":
-        return device != "cpu"
-    return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
 
 
 def luminance(small: Small) -> Float32[np.ndarray, "h w 1"]:

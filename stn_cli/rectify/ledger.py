@@ -3,20 +3,24 @@
 With an output folder they are the lines of its `theta.jsonl`, otherwise one JSON file beside each crop.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from stn_cli.errors import StorageError
 from stn_cli.images import exclusive, publish, remove_leftovers, stage
 from stn_cli.rectify.finished import RECORDS, last_lines, read_journal, write_journal
-from stn_cli.rectify.pipeline import Group
 from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import Record, path_text
+
+if TYPE_CHECKING:
+    from stn_cli.rectify.pipeline import Group
 
 
 class Ledger:

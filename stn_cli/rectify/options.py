@@ -6,9 +6,8 @@ from typing import Literal
 import msgspec
 
 from stn_cli.errors import UsageError
-from stn_cli.sampling.footprint import RESAMPLES, Fill, Resample
+from stn_cli.sampling.kinds import RESAMPLES, Fill, Resample
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 LONGEST_SIDE = 32_766
 """Of a crop: OpenCV counts pixels in 16 bits."""
 

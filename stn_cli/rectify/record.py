@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -22,8 +22,10 @@ from stn_cli.geometry import (
 )
 from stn_cli.geometry.layouts import layout_name
 from stn_cli.images import Image
-from stn_cli.rectify.crop import Decision
-from stn_cli.rectify.engine import Location
+
+if TYPE_CHECKING:  # a record is read and written without what makes it
+    from stn_cli.rectify.crop import Decision
+    from stn_cli.rectify.engine import Location
 
 SCHEMA = "stn.theta/1"
 Status = Literal["done", "unchanged", "skipped", "failed"]
@@ -141,7 +143,7 @@ def source_record(path: Path, image: Image) -> SourceRecord:
     )
 
 
-def complete(record: Record, location: Location, decision: Decision) -> None:
+def complete(record: Record, location: "Location", decision: "Decision") -> None:
     """Fills in what was found in the image and what was decided."""
     source_size = (record.source.height or 0, record.source.width or 0)
     for name, value in describe(decision.transform, source_size, decision.size).items():

@@ -15,7 +15,8 @@ from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels
 from stn_cli.rectify.engine import Engine, Size, Small, luminance
 from stn_cli.sampling.differentiable import sample
-from stn_cli.sampling.footprint import Fill, Resample, fill_values, weighted_fill
+from stn_cli.sampling.footprint import fill_values, weighted_fill
+from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, warp
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
-from stn_cli.sampling.footprint import Fill, Footprint, Resample, fill_values, footprint
+from stn_cli.sampling.footprint import Footprint, fill_values, footprint
+from stn_cli.sampling.kinds import Fill, Resample
 
 
 def sample(

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Num
@@ -16,12 +15,6 @@ from jaxtyping import Float64, Num
 from stn_cli.errors import UsageError
 from stn_cli.geometry import Linear, Projective, Transform, grid
 from stn_cli.geometry.arrays import Array, detached, like, namespace
-
-Resample = Literal["auto", "bilinear", "bicubic", "nearest"]
-Fill = Literal["border"] | tuple[float, ...]
-"""What lies outside the source: its border pixels continued, or one value a channel (a single value serves all)."""
-
-RESAMPLES: tuple[Resample, ...] = ("auto", "bilinear", "bicubic", "nearest")
 
 _LATTICE_POINTS = 17
 _FINER_THAN_CROP = 4.0

@@ -13,13 +13,12 @@ from stn_cli.errors import ImageError
 from stn_cli.geometry import Layout, Linear, ThinPlateSpline, Transform, grid
 from stn_cli.sampling.footprint import (
     POINTWISE,
-    Fill,
     Footprint,
-    Resample,
     fill_values,
     footprints,
     weighted_fill,
 )
+from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.lattice import Knots, between, lattices
 
 _INTERPOLATION = {

@@ -1,0 +1,9 @@
+"""How a crop may be read; words alone, so that options are read without NumPy."""
+
+from typing import Literal
+
+Resample = Literal["auto", "bilinear", "bicubic", "nearest"]
+Fill = Literal["border"] | tuple[float, ...]
+"""What lies outside the source: its border pixels continued, or one value a channel (a single value serves all)."""
+
+RESAMPLES: tuple[Resample, ...] = ("auto", "bilinear", "bicubic", "nearest")
