@@ -38,6 +38,19 @@ def outcome(out: Path) -> dict[str, object]:
     return {name: sorted(data.splitlines()) if name.endswith(".jsonl") else data for name, data in files.items()}
 
 
+def differences(outcome: dict[str, object], expected: dict[str, object]) -> list[str]:
+    """Return what is not the same, a line each."""
+    differing = []
+    for name in sorted(outcome.keys() | expected.keys()):
+        mine, theirs = outcome.get(name), expected.get(name)
+        if isinstance(mine, list) and isinstance(theirs, list):
+            differing += [f"{name}: + {line!r}" for line in mine if line not in theirs]
+            differing += [f"{name}: - {line!r}" for line in theirs if line not in mine]
+        if mine != theirs:
+            differing.append(f"{name}: {'missing' if mine is None else 'not the same' if theirs else 'too many'}")
+    return differing
+
+
 def kill_within(folder: Path, seconds: float) -> bool:
     """Start a run and kill it; return whether it was still running."""
     run = subprocess.Popen(command(folder))
@@ -73,8 +86,9 @@ def main(argv: Sequence[str]) -> None:
             kills, missed = kills + done, missed + (not done)
         subprocess.run(command(args.work), check=True)
         chains += 1
-        equal += outcome(args.work / "out") == expected
-        print(f"{kills} kills, {equal} of {chains} chains equal", flush=True)
+        differing = differences(outcome(args.work / "out"), expected)
+        equal += not differing
+        print(f"{kills} kills, {equal} of {chains} chains equal", *differing, sep="\n  ", flush=True)
     result = {
         "files": len(expected),
         "kills": kills,

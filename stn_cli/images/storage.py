@@ -77,12 +77,17 @@ def withdraw(group: Iterable[Staged]) -> None:
             staged.temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what processes that were killed had not yet given a name."""
+def remove_leftovers(folder: Path, *, is_ours: bool) -> None:
+    """Removes what processes that were killed had not yet given a name.
+
+    Args:
+        is_ours: nobody else writes to the folder, so all of it is left over: also of a process whose number is now
+            that of another. Otherwise what processes write that are alive is kept.
+    """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
-            if match is not None and not _is_alive(int(match[1])):
+            if match is not None and (is_ours or not _is_alive(int(match[1]))):
                 with suppress(OSError):
                     os.unlink(entry.path)  # noqa: PTH108  a path as the system gave it
 
@@ -179,7 +184,11 @@ def _is_alive(process: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    try:  # one that has ended has a number until its parent asks how
+        status = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return True
+    return status.rpartition(b")")[2].split()[:1] != [b"Z"]
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:

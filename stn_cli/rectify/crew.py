@@ -7,17 +7,20 @@ place and does what it left, one input at a time: so the one that is to blame sh
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -38,6 +41,7 @@ _TRIES = 3
 """Processes that may be lost one after another before they have opened the model."""
 _GARBAGE = 20_000
 """Objects after which cycles are looked for. Records are many objects and no cycles: Python's own 700 cost 6 %."""
+_PR_SET_PDEATHSIG = 1
 _TASK_BYTES = 8 << 20
 """Of the files of a task together, but for a single file that is larger."""
 
@@ -255,7 +259,9 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
     An exception takes the place of what it would have said.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _die_with_parent()
+    given: SimpleQueue[Sequence[Job]] = SimpleQueue()
+    threading.Thread(target=_take_in, args=(connection, given), daemon=True).start()
     if not os.environ.get("STN_DEBUG"):
         _silence()
     import cv2  # noqa: PLC0415  the process that hands out the tasks does without
@@ -274,11 +280,7 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
     gc.set_threshold(_GARBAGE)
     connection.send(None)
     while True:
-        try:
-            jobs: Sequence[Job] = connection.recv()
-        except EOFError:
-            return
-        connection.send(_answer(pipeline, jobs))
+        connection.send(_answer(pipeline, given.get()))
 
 
 def _answer(pipeline: Pipeline, jobs: Sequence[Job]) -> Group | StnError:
@@ -290,12 +292,21 @@ def _answer(pipeline: Pipeline, jobs: Sequence[Job]) -> Group | StnError:
         return StnError(f"internal: {type(error).__name__}: {error}")
 
 
-def _end_with_parent() -> None:
-    """Nothing is written once nobody is left to commit it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _take_in(connection: Connection, given: SimpleQueue[Sequence[Job]]) -> None:
+    """Receives tasks as they come: whoever hands them out never waits for one who waits for an answer to be received.
+
+    Where there is nobody left to hand out tasks, there is nobody to commit what is written: the process ends at once.
+    """
+    with suppress(EOFError, OSError):
+        while True:
+            given.put(connection.recv())
+    os._exit(1)
+
+
+def _die_with_parent() -> None:
+    """As `_take_in` sees to, but also where a decoder hangs and lets no other thread run: prctl(2)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _silence() -> None:

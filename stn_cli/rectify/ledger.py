@@ -47,7 +47,7 @@ class Ledger:
                     raise StorageError(f"cannot create the folder {self.out}: {error.strerror}") from error
                 opened.enter_context(exclusive(self.out))
                 self._file = opened.enter_context(_open_to_append(self.out / RECORDS))
-            self._folders = prepare_folders(self._jobs)
+            self._folders = prepare_folders(self._jobs, are_ours=self.out is not None)
             self._announced = {home: read_journal(home) for home in {job.record.parent for job in self._jobs}}
             self._open = opened.pop_all()
         return self
@@ -57,7 +57,7 @@ class Ledger:
     ) -> None:
         with self._open:  # the lock is held until all is done
             for folder in self._folders:
-                remove_leftovers(folder)
+                remove_leftovers(folder, is_ours=self.out is not None)
             if kind is not None:
                 return
             if self.out is not None:

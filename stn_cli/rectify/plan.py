@@ -72,15 +72,18 @@ def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
     return jobs
 
 
-def prepare_folders(jobs: Sequence[Job]) -> list[Path]:
-    """Makes the folders of the outputs, free of what killed runs left; StorageError if one cannot be made."""
+def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
+    """Makes the folders of the outputs, free of what killed runs left; StorageError if one cannot be made.
+
+    `are_ours`: other runs are kept out of them.
+    """
     folders = sorted({path.parent for job in jobs for path in (job.target, job.record)})
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot create the folder {folder}: {error.strerror}") from error
-        remove_leftovers(folder)
+        remove_leftovers(folder, is_ours=are_ours)
     return folders
 
 

@@ -169,7 +169,7 @@ class Trainer:
                 f"{self.run} holds a run with another configuration",
                 remedy="Choose another folder with -o, or repeat the options that started the run.",
             )
-        remove_leftovers(self.run)
+        remove_leftovers(self.run, is_ours=True)
         write_atomically(path, wanted)
         for damage in self.states.restore(self._load):
             warn(damage)

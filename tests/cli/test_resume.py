@@ -82,7 +82,7 @@ def test_a_kill_between_crop_and_record_is_made_good(folder):
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])  # a torn line
     (folder / "out" / ".stn-journal").write_text(f'"out/{ROTATED[-1].name}"\n')
-    (folder / "out" / ".stn-999999999-0123456789abcdef.tmp").touch()
+    (folder / "out" / f".stn-{os.getpid()}-0123456789abcdef.tmp").touch()
     assert f"1 done, {len(ROTATED) - 1} skipped" in go(folder).stderr
     assert path.read_bytes() == whole
     assert not list((folder / "out").glob(".*"))

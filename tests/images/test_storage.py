@@ -74,15 +74,32 @@ def test_of_a_group_that_cannot_be_named_nothing_stays_without_a_name(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def leftover(folder, process):
+    path = folder / f".stn-{process}-{'0' * 16}.tmp"
+    path.touch()
+    return path
+
+
 def test_only_leftovers_of_the_dead_are_removed(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = tmp_path / f".stn-{int(dead.stdout)}-{'0' * 16}.tmp"
+    leftover(tmp_path, int(dead.stdout))
     ours = stage(tmp_path / "x", b"").temporary
     others = [tmp_path / name for name in (".stn-1-0.tmp", "stn.tmp", ".stn.tmp")]
-    for path in (left, *others):
+    for path in others:
         path.touch()
-    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path, is_ours=False)
     assert sorted(tmp_path.iterdir()) == sorted([ours, *others])
+    remove_leftovers(tmp_path, is_ours=True)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_leftovers_of_the_dead_are_removed_before_anyone_has_asked_how_they_ended(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as ended:
+        assert ended.stdout.read() == b""
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        left = leftover(tmp_path, ended.pid)
+        remove_leftovers(tmp_path, is_ours=False)
+    assert not left.exists()
 
 
 def test_a_folder_is_locked_against_other_processes_until_its_holder_ends(tmp_path):

@@ -32,6 +32,10 @@ def hang():
     time.sleep(1000)
 
 
+def hang_alone():
+    ctypes.PyDLL(None).pause()  # no other thread gets to run
+
+
 def exhaust_memory():
     os.kill(os.getpid(), signal.SIGKILL)  # as the system does it
 
@@ -40,8 +44,14 @@ def leave():
     os._exit(3)
 
 
-FATES = {"crash": crash, "hang": hang, "exhaust_memory": exhaust_memory, "leave": leave}
-SAID = {"crash": "SIGSEGV", "hang": "longer than 2 seconds", "exhaust_memory": "out of memory", "leave": "exit code 3"}
+FATES = {"crash": crash, "hang": hang, "alone": hang_alone, "exhaust_memory": exhaust_memory, "leave": leave}
+SAID = {
+    "crash": "SIGSEGV",
+    "hang": "longer than 2 seconds",
+    "alone": "longer than 2 seconds",
+    "exhaust_memory": "out of memory",
+    "leave": "exit code 3",
+}
 
 
 def work_badly(*arguments):
@@ -169,20 +179,44 @@ def test_processes_end_with_the_one_that_started_them(folder):
     for number in range(COPIES, 400):
         os.link(folder / "in" / "00.png", folder / "in" / f"{number:03d}.png")
     command = [sys.executable, "-m", "stn_cli", "rectify", "in", "-o", "out", "-m", "digits", "--batch-size", "2"]
+    assert_none_outlives(folder, command, at_least=2)
+
+
+def test_processes_that_hang_end_with_the_one_that_started_them(folder):
+    shutil.copy(SAMPLES / "rotated-1.png", folder / "in" / "99-alone.png")
+    program = (
+        "import pathlib, tests.rectify.test_crew as here; here.run(pathlib.Path(), here.work_badly, batch_size=12)"
+    )
+    assert_none_outlives(folder, [sys.executable, "-c", program], at_least=1)
+
+
+def assert_none_outlives(folder, command, at_least):
+    """Of the children of a command that is killed when the first records are written."""
     started = subprocess.Popen(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     )
     records = folder / "out" / "theta.jsonl"
     while not (records.exists() and records.stat().st_size):
+        assert started.poll() is None
         time.sleep(0.01)
     children = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
-    assert len(children) >= 2
+    assert len(children) >= at_least
     started.kill()
     started.wait()
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{child}/exe").exists() for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_names_of_any_length_do_not_stop_the_exchange(folder):
+    for number in range(200):
+        deep = folder / "in" / "/".join(f"{number:03d}-{level:02d}-{'d' * 240}" for level in range(12))
+        deep.mkdir(parents=True)
+        os.link(folder / "in" / "00.png", deep / f"{number:03d}.png")
+    records = run(folder, workers=2)
+    assert len(records) == COPIES + 200
+    assert {record.status for record in records.values()} == {"done"}
 
 
 def test_small_files_are_handed_out_together_and_large_ones_alone(tmp_path):
