@@ -1,7 +1,19 @@
 """Image files: which to take (discover), their pixels (decode, encode), and what outputs are called (naming)."""
 
 from stn_cli.images.containment import contained_pillow
-from stn_cli.images.decode import MAX_PIXELS, FileData, Image, JpegTables, Pixels, decode, decode_data, read_file
+from stn_cli.images.decode import (
+    MAX_PIXELS,
+    SHRINKS,
+    FileData,
+    Image,
+    JpegTables,
+    Pixels,
+    Shrink,
+    Size,
+    decode,
+    decode_data,
+    read_file,
+)
 from stn_cli.images.discover import Source, discover
 from stn_cli.images.encode import JPEG_QUALITY, Encoded, encode, output_format
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, READABLE, SUFFIXES, format_of_suffix, readable
@@ -13,6 +25,7 @@ __all__ = [
     "JPEG_QUALITY",
     "MAX_PIXELS",
     "READABLE",
+    "SHRINKS",
     "SUFFIXES",
     "Collision",
     "Encoded",
@@ -20,6 +33,8 @@ __all__ = [
     "Image",
     "JpegTables",
     "Pixels",
+    "Shrink",
+    "Size",
     "Source",
     "Staged",
     "contained_pillow",

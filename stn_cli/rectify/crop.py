@@ -20,13 +20,13 @@ from stn_cli.geometry import (
     pixel_points,
     qualities,
 )
-from stn_cli.images import Pixels
-from stn_cli.rectify.engine import Engine, Located
+from stn_cli.images import Pixels, Size
+from stn_cli.rectify.engine import SMALL_SIDE, Engine, Located
 from stn_cli.rectify.options import LONGEST_SIDE, RectifyOptions
+from stn_cli.sampling.footprint import least_footprint
 from stn_cli.sampling.kinds import Fill
 from stn_cli.sampling.warp import Reading
 
-Size = tuple[int, int]
 Sides = Num[np.ndarray, "*batch 2"]
 """(height, width)."""
 
@@ -34,6 +34,13 @@ _HALF_A_PIXEL = 0.5
 _MOSTLY_OUTSIDE = 0.75
 _EDGE_POINTS = 17
 _MOST_SOURCES = 4
+_FINER_THAN_SMALL = 2
+_FINER_THAN_CROP = 2
+"""How many times finer than a crop's pixels those of a JPEG are at least that was decoded smaller.
+
+It lacks the upper frequencies of its blocks, which is not quite the same as averages of its pixels: crops of printed
+text from it and from the whole differ by 35 dB and more."""
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,29 @@ def strays(frames: Transform, sides: Sides, source_sizes: Sides) -> Float[np.nda
     heights = np.stack((top[..., 1], bottom[..., 1]), axis=1)
     farthest = np.abs(heights - heights.mean(axis=2, keepdims=True)).max(axis=(1, 2))
     return np.where(stands, farthest / sides[:, 0], math.inf)
+
+
+def shrink_at_first(size: Size, options: RectifyOptions) -> int:
+    """By how much an image may be shrunk while it is decoded, when nobody knows yet which part of it the crop shows.
+
+    Only where the size of crops is given, so that a crop that shows all of it is as good.
+    """
+    height, width = size
+    if options.size is not None:
+        covered = min(height / options.size[0], width / options.size[1])
+    else:
+        covered = 1.0 if options.height is None else height / options.height
+    return min(_may_shrink(covered), int(max(size) / (_FINER_THAN_SMALL * SMALL_SIDE)))
+
+
+def shrink_for(decision: Decision, source_size: Size) -> int:
+    """By how much the source may be shrunk for a crop."""
+    return _may_shrink(least_footprint(decision.transform, source_size, decision.size))
+
+
+def _may_shrink(covered: float) -> int:
+    """Where a pixel of the crop covers so many of the source along each side."""
+    return max(1, math.floor(covered / _FINER_THAN_CROP + _ROUNDING))
 
 
 def render(

@@ -23,16 +23,15 @@ from stn_cli.geometry import (
     righted,
     upright_odds,
 )
-from stn_cli.images import Pixels
+from stn_cli.images import Pixels, Size
 from stn_cli.networks.config import ModelConfig
 from stn_cli.rectify.devices import may_be_accelerated
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
 
-Size = tuple[int, int]
 Small = Float32[np.ndarray, "h w c"]
 
-_SMALL_SIDE = 512
+SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
 
 _ALIKE = 16
@@ -265,7 +264,7 @@ def small_copy(pixels: Pixels) -> Small:
         alpha = pixels[..., -1:] / full
         small = pixels[..., :-1] * alpha + (1 - alpha) * full
     height, width, channels = small.shape
-    factor = max(height, width) / _SMALL_SIDE
+    factor = max(height, width) / SMALL_SIDE
     if factor > 1:
         size = (max(1, round(width / factor)), max(1, round(height / factor)))
         small = cv2.resize(small, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)

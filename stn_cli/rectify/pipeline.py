@@ -15,8 +15,12 @@ import msgspec
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.errors import DeviceError, StnError, StorageError
 from stn_cli.images import (
+    SHRINKS,
     Encoded,
+    FileData,
     Image,
+    Shrink,
+    Size,
     Staged,
     contained_pillow,
     decode_data,
@@ -26,8 +30,8 @@ from stn_cli.images import (
     stage,
     withdraw,
 )
-from stn_cli.rectify.crop import Decision, decide, render
-from stn_cli.rectify.engine import Engine, Located, Location, Size, Small, small_copy
+from stn_cli.rectify.crop import Decision, decide, render, shrink_at_first, shrink_for
+from stn_cli.rectify.engine import Engine, Located, Location, Small, small_copy
 from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job
@@ -55,6 +59,7 @@ class Decoded(NamedTuple):
     """A job with its image, or with the reason why there is none: it is done already, or cannot be read."""
 
     job: Job
+    file: FileData | None = None
     image: Image | None = None
     small: Small | None = None
     done: str | None = None
@@ -62,10 +67,15 @@ class Decoded(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What is known of an image before its crop is read."""
+    """What is known of an image before its crop is read.
+
+    Attributes:
+        shrunk: how many times smaller the image is from which it is read.
+    """
 
     location: Location
     decision: Decision
+    shrunk: int
     reading: Reading | None
 
 
@@ -143,11 +153,16 @@ class Pipeline:
             model, options_sha256 = self.origin
             if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
                 return Decoded(job, done="an earlier run did the same")
-            options = self.options
-            image = decode_data(file, max_pixels=options.max_pixels, formats=self.formats, salvage=options.salvage)
-            return Decoded(job, image, small_copy(image.pixels))
+            image = self._image(file, lambda size: shrink_at_first(size, self.options))
+            return Decoded(job, file if image.shrunk > 1 else None, image, small_copy(image.pixels))
         except Exception as error:  # whatever a decoder does is the failure of its file
             return Decoded(job, error=error)
+
+    def _image(self, file: FileData, shrink: Shrink) -> Image:
+        options = self.options
+        return decode_data(
+            file, max_pixels=options.max_pixels, formats=self.formats, salvage=options.salvage, shrink=shrink
+        )
 
     def _is_skipped(self, job: Job) -> bool:
         return job.exists and self.options.on_exists == "skip"
@@ -157,31 +172,32 @@ class Pipeline:
     ) -> list[Future[tuple[Record, Staged | None]]]:
         images = [decoded.image for decoded in batch if decoded.image is not None]
         smalls = [decoded.small for decoded in batch if decoded.small is not None]
-        ready = iter(self._ready(smalls, [image.pixels.shape[:2] for image in images], warnings))
+        ready = iter(self._ready(smalls, images, warnings))
         found = [next(ready) if decoded.image is not None else None for decoded in batch]
         futures = [self.pool.submit(self._finish, *each) for each in zip(batch, found, strict=True)]
         wait(futures)
         return futures
 
-    def _ready(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> list[Ready]:
+    def _ready(self, smalls: Sequence[Small], images: Sequence[Image], warnings: list[str]) -> list[Ready]:
         """All that is found out about a batch before its crops are read."""
+        sizes = [image.size for image in images]
         locations: list[Location] = []
         decisions: list[Decision] = []
         for located in self._locate(smalls, sizes, warnings):
             some = sizes[len(locations) : len(locations) + len(located)]
             locations += located
             decisions += decide(located, some, self.options, self.engine.checkpoint.header)
+        shrunk = [_shrunk(image, decision) for image, decision in zip(images, decisions, strict=True)]
         turned = [number for number, decision in enumerate(decisions) if decision.unchanged is None]
         readings = self.engine.readings(
             [decisions[number].transform for number in turned],
-            [sizes[number] for number in turned],
+            [(sizes[number][0] // shrunk[number], sizes[number][1] // shrunk[number]) for number in turned],
             [decisions[number].size for number in turned],
             self.options.resample,
         )
         reading_of = dict(zip(turned, readings, strict=True))
-        return [
-            Ready(*each, reading_of.get(number)) for number, each in enumerate(zip(locations, decisions, strict=True))
-        ]
+        found = zip(locations, decisions, shrunk, strict=True)
+        return [Ready(*each, reading_of.get(number)) for number, each in enumerate(found)]
 
     def _locate(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> Iterator[Located]:
         """As many at once as the memory of the device is known to hold."""
@@ -207,6 +223,8 @@ class Pipeline:
             return self._without_image(decoded), None
         record = self._record(job, image)
         try:
+            if decoded.file is not None and ready.shrunk < image.shrunk:
+                image = self._image(decoded.file, lambda _: ready.shrunk)
             encoded = self._encoded(job, image, ready)
             complete(record, ready.location, ready.decision)
             record.output = _output(job, ready.decision, encoded)
@@ -285,6 +303,14 @@ def _batches(decoded: Iterator[Decoded]) -> Iterator[list[Decoded]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _shrunk(image: Image, decision: Decision) -> int:
+    """By how much the image may be smaller from which the crop is read: not more than it is already."""
+    if image.shrunk == 1:
+        return 1
+    most = min(image.shrunk, shrink_for(decision, image.size))
+    return max(factor for factor in SHRINKS if factor <= most)
 
 
 def _output(job: Job, decision: Decision, encoded: Encoded) -> OutputRecord:

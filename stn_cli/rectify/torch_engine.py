@@ -12,8 +12,8 @@ from stn_cli.checkpoints.export import ClassifierGraph, LocalizerGraph
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.checkpoints.weights import inference_model, load_model
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
-from stn_cli.images import Pixels
-from stn_cli.rectify.engine import Engine, Size, Small, luminance
+from stn_cli.images import Pixels, Size
+from stn_cli.rectify.engine import Engine, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import fill_values, weighted_fill
 from stn_cli.sampling.kinds import Fill, Resample

@@ -48,6 +48,12 @@ def footprint(transform: Transform, source_size: tuple[int, ...], output_size: t
     return _plan(float(xp.min(spread)), [float(most) for most in xp.max(spread, axis=0)], source_size)
 
 
+def least_footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> float:
+    """Source pixels along a side of a pixel of the crop, where they are fewest."""
+    spread = _spread(transform, np.array(source_size), np.array(output_size))
+    return float(namespace(spread).min(spread))
+
+
 def footprints(
     transforms: Transform, source_sizes: Sequence[tuple[int, ...]], output_sizes: Sequence[tuple[int, ...]]
 ) -> list[Footprint]:

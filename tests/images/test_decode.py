@@ -14,7 +14,7 @@ import tifffile
 from PIL import ExifTags, ImageCms, ImageOps
 
 from stn_cli.errors import ImageError, UsageError
-from stn_cli.images import MAX_PIXELS, READABLE, decode, decode_data, read_file, readable
+from stn_cli.images import MAX_PIXELS, READABLE, FileData, decode, decode_data, read_file, readable
 
 RNG = np.random.default_rng(0)
 
@@ -81,6 +81,57 @@ def test_plain_modes_are_kept(read, mode, format):
     assert (image.exif_orientation, image.frames, image.notes) == (1, 1, ())
     assert (image.sha256, image.file_size) == (hashlib.sha256(data).hexdigest(), len(data))
     assert (image.pixels.dtype, image.pixels.flags.c_contiguous) == (np.uint8, True)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 30},
+        {"quality": 100, "subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2, "progressive": True},
+        {"restart_marker_rows": 1},
+        {"keep_rgb": True},
+        {"optimize": True, "comment": b"none"},
+    ],
+)
+def test_jpegs_are_read_to_the_values_that_pillow_reads(read, mode, options):
+    noise = PIL.Image.fromarray(RNG.integers(0, 256, (57, 83, 3), dtype=np.uint8)).convert(mode)
+    data = encoded(noise, "JPEG", **options)
+    np.testing.assert_array_equal(read(data).pixels, as_channels(PIL.Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_jpegs_are_shrunk_as_pillow_drafts_them(mode, factor, orientation):
+    exif = PIL.Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(gradient(mode, (160, 96)), "JPEG", exif=exif)
+    asked = []
+    image = decode_data(FileData(data, ""), shrink=lambda size: asked.append(size) or factor)
+    draft = PIL.Image.open(io.BytesIO(data))
+    draft.draft(mode, (160 // factor, 96 // factor))
+    np.testing.assert_array_equal(image.pixels, as_channels(ImageOps.exif_transpose(draft)))
+    assert asked == [image.size] == [(96, 160) if orientation == 1 else (160, 96)]
+    assert image.shrunk == factor
+
+
+@pytest.mark.parametrize(("size", "most", "factor"), [((160, 96), 7, 4), ((164, 96), 8, 4), ((161, 96), 8, 1)])
+def test_jpegs_are_shrunk_by_what_divides_their_sides(size, most, factor):
+    image = decode_data(FileData(encoded(gradient("L", size), "JPEG"), ""), shrink=lambda _: most)
+    assert image.shrunk == factor
+    assert image.size == size[::-1]
+
+
+@pytest.mark.parametrize("cut", [2000, -2])
+def test_a_damaged_jpeg_is_as_pillow_finds_it_however_small_it_is_asked_for(cut):
+    data = encoded(PIL.Image.fromarray(RNG.integers(0, 256, (64, 64), dtype=np.uint8)), "JPEG")[:cut]
+    with pytest.raises(ImageError, match="truncated"):
+        decode_data(FileData(data, ""), shrink=lambda _: 4)
+    salvaged = decode_data(FileData(data, ""), shrink=lambda _: 4, salvage=True)
+    assert (salvaged.shrunk, salvaged.pixels.shape, salvaged.damage) == (1, (64, 64, 1), "is truncated")
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "PPM"])
