@@ -48,6 +48,7 @@ def rectify(
         str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm. Default: as the input.")
     ] = None,
     quality: Annotated[int | None, typer.Option(help="1-100, of JPEG and WEBP. Default: as fine as the input.")] = None,
+    optimize: Annotated[bool, typer.Option("--optimize", help="Take longer for smaller files.")] = False,
     min_confidence: Annotated[
         float | None, typer.Option(help="Below it an image passes through unchanged. Default: the model's own.")
     ] = None,
@@ -109,6 +110,7 @@ def rectify(
             fill=parse_fill(fill),
             format=format,
             quality=quality,
+            optimize=optimize,
             min_confidence=min_confidence,
             always=always,
             on_exists="overwrite" if force else on_exists,

@@ -54,6 +54,7 @@ def encode(
     format: str,
     *,
     quality: int | None = None,
+    optimize: bool = False,
     icc_profile: bytes | None = None,
     jpeg_tables: JpegTables | None = None,
 ) -> Encoded:
@@ -62,10 +63,10 @@ def encode(
     `format` is one of `SUFFIXES`. All are lossless but JPEG, and WEBP with a `quality` (1 to 100). A JPEG is
     written with `quality`, else as finely as `jpeg_tables` say, else with `JPEG_QUALITY`. What the format cannot
     hold is reduced and noted: alpha is laid over white, 16 bits become 8, the profile is left out.
-    Raises ImageError where the format cannot hold so large an image.
+    `optimize` takes longer for a smaller file. Raises ImageError where the format cannot hold so large an image.
     """
     pixels, notes = _fit(pixels, format)
-    options = _options(format, quality, jpeg_tables)
+    options = _options(format, quality, optimize, jpeg_tables)
     if format in _HOLD_PROFILE:
         options["icc_profile"] = icc_profile
     elif icc_profile is not None:
@@ -80,15 +81,23 @@ def encode(
     return Encoded(buffer.getvalue(), tuple(notes))
 
 
-def _options(format: str, quality: int | None, jpeg_tables: JpegTables | None) -> dict[str, Any]:
-    if format == "PNG":
-        return {"compress_level": _PNG_LEVEL}
-    if format == "TIFF":
-        return dict(_TIFF_OPTIONS)
-    if format == "WEBP":
-        return dict(_WEBP_LOSSLESS) if quality is None else {"quality": quality}
-    if format != "JPEG":
-        return {}
+def _options(format: str, quality: int | None, optimize: bool, jpeg_tables: JpegTables | None) -> dict[str, Any]:
+    match format:
+        case "PNG":
+            return {"optimize": True} if optimize else {"compress_level": _PNG_LEVEL}
+        case "TIFF":
+            return {**_TIFF_OPTIONS, **({"compression": "tiff_adobe_deflate"} if optimize else {})}
+        case "WEBP" if quality is None:
+            return {**_WEBP_LOSSLESS, **({"quality": 100, "method": 6} if optimize else {})}
+        case "WEBP":
+            return {"quality": quality, **({"method": 6} if optimize else {})}
+        case "JPEG":
+            return {**_jpeg_fineness(quality, jpeg_tables), "optimize": optimize}
+        case _:
+            return {}
+
+
+def _jpeg_fineness(quality: int | None, jpeg_tables: JpegTables | None) -> dict[str, Any]:
     if quality is None and jpeg_tables is not None:
         return {"qtables": list(jpeg_tables.quantization), "subsampling": jpeg_tables.subsampling}
     return {"quality": quality or JPEG_QUALITY, "subsampling": 0}

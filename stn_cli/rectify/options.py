@@ -21,6 +21,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         height: of every crop, whose width follows; None as above.
         resample, fill: as in `sampling`; a fill colour is in 0…255 a channel.
         format, quality: of the crops; None follows the input.
+        optimize: take longer for smaller files.
         min_confidence: below it an image passes through unchanged; None: what the model says.
         always: rectify also what is straight already, or doubtful: all but what folds.
         on_exists: what to do where an output exists that no earlier run is known to have made.
@@ -41,6 +42,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     fill: Fill = "border"
     format: str | None = None
     quality: int | None = None
+    optimize: bool = False
     min_confidence: float | None = None
     always: bool = False
     on_exists: Literal["error", "skip", "overwrite"] = "error"

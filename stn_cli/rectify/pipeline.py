@@ -50,7 +50,7 @@ from stn_cli.sampling.warp import Reading
 _BATCH_BYTES = 128 << 20
 """Pixels of one batch at most, but for a single image that is larger."""
 _AFFECTING = (
-    *("size", "height", "resample", "fill", "format", "quality"),
+    *("size", "height", "resample", "fill", "format", "quality", "optimize"),
     *("min_confidence", "always", "max_pixels", "salvage"),
 )
 
@@ -242,6 +242,7 @@ class Pipeline:
             render(self.engine, image.pixels, ready.decision, self.options, ready.reading),
             job.format,
             quality=self.options.quality,
+            optimize=self.options.optimize,
             icc_profile=image.icc_profile,
             jpeg_tables=image.jpeg_tables,
         )

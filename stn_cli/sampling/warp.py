@@ -36,6 +36,9 @@ _DECIMALS = 12
 _OPENCV_SIDE = 32_766
 """`cv2.remap` counts pixels in 16 bits."""
 
+_KERNEL = 2
+"""Pixels on each side that bicubic interpolation looks at."""
+
 Each = Callable[..., Iterable[Any]]
 """`map`, or that of a thread pool."""
 Positions = tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]
@@ -179,8 +182,8 @@ def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Bord
     """The crop of whole pixels without alpha, or with colours weighted by it."""
     plan, size = where.plan, where.size
     level, extent = _shrunk(pixels, plan.level, border), _extent(pixels.shape[:2], plan)
-    if max(*level.shape[:2], *size) > _OPENCV_SIDE:
-        raise ImageError(f"a side of more than {_OPENCV_SIDE} pixels cannot be warped")
+    if max(size) > _OPENCV_SIDE:
+        raise ImageError(f"a crop with a side of more than {_OPENCV_SIDE} pixels cannot be made")
     readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
     if readings == (1, 1) and where.matrix is not None:
@@ -217,15 +220,44 @@ def _read(
     size = (where.size[1] * readings[1], (rows.stop - rows.start) * readings[0])
     flags = _INTERPOLATION[resample]
     outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
-    matrix = where.pixel_matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR else None
+    in_reach = max(level.shape[:2]) <= _OPENCV_SIDE
+    matrix = where.pixel_matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR and in_reach else None
     if matrix is None:
-        values = cv2.remap(level, *where.positions(rows, readings, extent), flags, into, **outside)
+        out = np.empty((size[1], size[0], level.shape[2]), level.dtype) if into is None else into
+        values = _remap(level, where.positions(rows, readings, extent), flags, out, outside)
     elif (matrix[2] == (0.0, 0.0, 1.0)).all():
         values = cv2.warpAffine(level, matrix[:2], size, into, flags | cv2.WARP_INVERSE_MAP, **outside)
     else:
         values = cv2.warpPerspective(level, matrix, size, into, flags | cv2.WARP_INVERSE_MAP, **outside)
     found: np.ndarray = values.reshape(size[1], size[0], level.shape[2])
     return found
+
+
+def _remap(
+    level: np.ndarray, positions: Positions, flags: int, into: np.ndarray, outside: dict[str, Any]
+) -> np.ndarray:
+    """`cv2.remap`; from a source that is too large for it, by parts that are read within smaller windows."""
+    if max(level.shape[:2]) <= _OPENCV_SIDE:
+        cv2.remap(level, *positions, flags, into, **outside)
+        return into
+    (left, right), (top, bottom) = (
+        _window(along, side) for along, side in zip(positions, level.shape[1::-1], strict=True)
+    )
+    window = level[top:bottom, left:right]
+    if max(window.shape[:2]) <= _OPENCV_SIDE:
+        moved = positions[0] - np.float32(left), positions[1] - np.float32(top)
+        return _remap(window, moved, flags, into, outside)
+    axis = int(np.argmax(into.shape[:2]))
+    halves = zip(*(np.array_split(each, 2, axis) for each in (*positions, into)), strict=True)
+    for x, y, part in halves:
+        _remap(level, (x, y), flags, part, outside)
+    return into
+
+
+def _window(along: Float32[np.ndarray, "h w"], side: int) -> tuple[int, int]:
+    """The pixels that are read, along one axis, and the border only where the window ends with the source."""
+    low, high = (float(np.clip(np.nan_to_num(end), 0, side - 1)) for end in (along.min(), along.max()))
+    return max(0, math.floor(low) - _KERNEL), min(side, math.ceil(high) + 1 + _KERNEL)
 
 
 def _shrunk(pixels: np.ndarray, level: int, border: Border) -> np.ndarray:

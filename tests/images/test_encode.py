@@ -121,6 +121,13 @@ def test_jpeg_quality_given_and_by_default(tmp_path):
     assert {component[1:3] for component in default.layer} == {(1, 1)}  # 4:4:4
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_optimized_files_are_smaller_and_hold_the_same(format, tmp_path):
+    usual, optimized = (encode(photo(), format, optimize=optimize) for optimize in (False, True))
+    assert len(optimized.data) < len(usual.data)
+    np.testing.assert_array_equal(*(reread(each, tmp_path).pixels for each in (usual, optimized)))
+
+
 def test_webp_quality_is_lossy_and_smaller():
     pixels = noise(3, shape=(128, 128))
     assert len(encode(pixels, "WEBP", quality=50).data) < len(encode(pixels, "WEBP").data) / 2

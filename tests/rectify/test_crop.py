@@ -237,7 +237,9 @@ def test_options_that_make_no_sense_are_refused(options):
         RectifyOptions(**options)
 
 
-@pytest.mark.parametrize("options", [{"height": 32}, {"always": True}, {"size": (32, 32)}, {"min_confidence": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"height": 32}, {"always": True}, {"size": (32, 32)}, {"min_confidence": 0.5}, {"optimize": True}]
+)
 def test_the_digest_of_the_options_knows_what_changes_a_crop(options):
     assert options_digest(RectifyOptions(**options)) != options_digest(OPTIONS)
 

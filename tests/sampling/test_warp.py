@@ -138,9 +138,25 @@ def test_fill_is_stated_in_the_values_of_the_pixels(fill):
     np.testing.assert_array_equal(crop, np.broadcast_to(np.array(expected), (2, 2, channels)))
 
 
-def test_a_side_beyond_what_opencv_can_address_is_refused():
+def test_a_crop_beyond_what_opencv_can_address_is_refused():
     with pytest.raises(ImageError, match="32766"):
-        warp(np.zeros((2, 40_000, 1), np.uint8), Affine.identity(), (2, 8), resample="bilinear")
+        warp(np.zeros((2, 8, 1), np.uint8), Affine.identity(), (2, 40_000), resample="bilinear")
+
+
+@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("fill", ["border", (200.0,)])
+@pytest.mark.parametrize("shown", ["all of it, small", "a part", "a turned part"])
+def test_a_source_beyond_what_opencv_can_address_is_read_by_parts(resample, fill, shown):
+    y, x = np.mgrid[:24, :70_000]  # smooth: OpenCV counts in float32, which 70,000 pixels make coarse
+    waves = [np.sin(x / 9 + y / 5), np.sin(x / 700), np.cos(x / 31 - y / 7)]
+    source = np.rint(127.5 + 127.5 * np.stack(waves, axis=2)).astype(np.uint8)
+    theta = {
+        "all of it, small": [1.05, 0.0, 0.0, 0.0, 1.2, 0.0],
+        "a part": [0.001, 0.0, 0.6, 0.0, 1.1, 0.1],
+        "a turned part": [0.6, 0.1, -0.5, -0.5, 0.6, 0.0],
+    }[shown]
+    ours, theirs = both(source, Affine(np.array(theta)), (20, 70), resample=resample, fill=fill)
+    assert np.abs(ours - theirs).max() <= (30 if resample == "nearest" else 1.1)  # between two pixels either is nearest
 
 
 @pytest.mark.parametrize(("source", "size"), [((10, 32_000), (10, 9_000)), ((32_000, 4), (9_000, 1))])
