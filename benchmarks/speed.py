@@ -1,23 +1,23 @@
-"""How near is `stn rectify` to the cost of reading and writing the files? Whole processes, and warps alone.
+"""How near is `stn rectify` to the cost of reading and writing the files? Whole processes.
 
     python -m benchmarks.speed DATA --work DIR --peers PYTHON
 
-DATA holds `text/` and `mnist/`; PYTHON is an interpreter that has torch, torchvision, kornia and scikit-image, whose
-versions need not be those of stn. Compared in one run, the contestants taking turns, each the median of ROUNDS:
+DATA holds `text/` and `mnist/`; PYTHON is an interpreter that has torch and torchvision, whose versions need not be
+those of stn. Compared in one run, the contestants taking turns, each the median of ROUNDS:
 
-- *floor*: the same files decoded and encoded again at the same quality, into an empty folder, and the model's bare
-  passes in ONNX Runtime, in as many processes as there are cores, and nothing else; without the start of the processes;
+- *floor*: the same files decoded and crops of the same sizes encoded at the same quality, into an empty folder, and the
+  model's bare passes in ONNX Runtime, in as many processes as there are cores, and nothing else; without their start;
 - *script*: what people write with PyTorch: DataLoader, ToTensor, a localization net, `affine_grid`, `grid_sample`,
   `save_image`;
-- warps of a 1080p image: OpenCV's own, kornia, torchvision, scikit-image.
+- *torch*: one image by the same pipeline with the torch engine on the CPU.
 
-Nothing else should be running.
+Photographs of 12 megapixels become crops of 1 megapixel, for which they have to be decoded whole, and of three
+quarters of one, for which half their size does. Nothing else should be running.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -30,33 +30,40 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.workloads import QUALITY, digit_files, measure, word_files
+from benchmarks.workloads import PHOTO, QUALITY, digit_files, measure, photo_files, show, word_files
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.header import graph_names
-from stn_cli.geometry import Affine, Projective, ThinPlateSpline
-from stn_cli.geometry.layouts import RibbonLayout
 from stn_cli.rectify.engine import OnnxEngine
-from stn_cli.sampling.warp import warp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-WORDS, DIGITS, BATCH = 5000, 10_000, 64
-SIZE = (1080, 1920)
+WORDS, DIGITS, PHOTOS, BATCH = 5000, 10_000, 300, 64
+CROPS = {"photos, 1 Mpx": (866, 1155), "photos, 0.76 Mpx": (PHOTO[0] // 4, PHOTO[1] // 4)}
 
 
-def run_stn(folder: Path, out: Path, model: str) -> None:
+def run_stn(source: Path, out: Path, model: str, size: tuple[int, int] | None = None) -> None:
     """The real command, into a fresh folder."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(folder), "-o", str(out), "-m", model, "-q"]
-    subprocess.run([*command, "--device", "cpu"], check=True)
+    command = [sys.executable, "-m", "stn_cli", "rectify", str(source), "-o", str(out), "-m", model, "-q"]
+    asked = [] if size is None else ["--always", "--size", f"{size[0]}x{size[1]}"]
+    subprocess.run([*command, "--device", "cpu", *asked], check=True)
 
 
-def work_floor(job: tuple[list[Path], Path, str]) -> float:
-    """Decode and encode files by OpenCV, for small ones as fast as any, and pass as many views through the nets."""
-    files, out, model = job
+def decode(file: Path) -> np.ndarray:
+    """By the library that is faster: simplejpeg for large JPEGs, OpenCV for what is small."""
+    data = file.read_bytes()
+    if len(data) > 1 << 20:
+        return simplejpeg.decode_jpeg(data, "BGR")
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def work_floor(job: tuple[list[Path], Path, str, tuple[int, int] | None]) -> float:
+    """Decode and encode files, and pass as many views through the nets."""
+    files, out, model, size = job
     cv2.setNumThreads(1)
     engine = OnnxEngine(open_checkpoint(model))
     graphs = graph_names(engine.model)
@@ -65,7 +72,9 @@ def work_floor(job: tuple[list[Path], Path, str]) -> float:
     views = [np.zeros((BATCH, engine.model.channels, *size), np.float32) for size, _ in shapes]
     started = time.perf_counter()
     for file in files:
-        pixels = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = decode(file)
+        if size is not None:
+            pixels = pixels[: size[0], : size[1]]
         options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if file.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
         _, data = cv2.imencode(file.suffix, pixels, options)
         (out / file.name).write_bytes(data.tobytes())
@@ -76,14 +85,14 @@ def work_floor(job: tuple[list[Path], Path, str]) -> float:
     return time.perf_counter() - started
 
 
-def floor_seconds(files: list[Path], out: Path, model: str) -> float:
+def floor_seconds(files: list[Path], out: Path, model: str, size: tuple[int, int] | None) -> float:
     """What no rectifier can save: the slower of as many processes as there are cores."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     cores = os.cpu_count() or 1
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        return max(pool.map(work_floor, [(files[number::cores], out, model) for number in range(cores)]))
+        return max(pool.map(work_floor, [(files[number::cores], out, model, size) for number in range(cores)]))
 
 
 SCRIPT = """
@@ -127,108 +136,43 @@ def run_script(python: str, folder: Path, out: Path) -> None:
     subprocess.run([python, "-c", SCRIPT, str(folder), str(out)], check=True)
 
 
-AFFINE = np.array([[0.9, 0.2, 30.0], [-0.2, 0.9, 200.0]])
-HOMOGRAPHY = np.vstack((AFFINE, [1e-5, 2e-5, 1.0]))
-LAYOUT = RibbonLayout(10)
-TARGETS = LAYOUT.points + 0.04 * np.sin(3 * LAYOUT.points[:, ::-1])
-
-PEERS = """
-import json, sys, time, statistics, numpy as np, torch, kornia
-import torchvision.transforms.v2.functional as vision
-from skimage.transform import ThinPlateSplineTransform, warp
-given = json.loads(sys.argv[1])
-height, width = size = given["size"]
-pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-tensor = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-floats = tensor[None].float() / 255
-affine, homography = (torch.tensor(given[name])[None].float() for name in ("affine", "homography"))
-source, target = (torch.tensor(given[name])[None].float() for name in ("points", "targets"))
-half = np.array([width / 2, height / 2])
-ends = [[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]
-moved = [[40, 30], [width - 60, 10], [width - 20, height - 50], [10, height - 20]]
-bilinear = vision.InterpolationMode.BILINEAR
-def spline():
-    kernel, flat = kornia.geometry.transform.get_tps_transform(source, target)
-    return kornia.geometry.transform.warp_image_tps(floats, source, kernel, flat)
-def scikit_image():
-    transform = ThinPlateSplineTransform()
-    transform.estimate((np.array(given["points"]) + 1) * half, (np.array(given["targets"]) + 1) * half)
-    return warp(pixels, transform)
-contestants = {
-    "affine": {
-        "torchvision": lambda: vision.affine(tensor, 12.0, [30, 20], 1.1, [0.0, 0.0], bilinear),
-        "kornia": lambda: kornia.geometry.transform.warp_affine(floats, affine, size),
-    },
-    "projective": {
-        "torchvision": lambda: vision.perspective(tensor, ends, moved, bilinear),
-        "kornia": lambda: kornia.geometry.transform.warp_perspective(floats, homography, size),
-    },
-    "spline": {"kornia": spline, "scikit-image": scikit_image},
-}
-found = {}
-for title, peers in contestants.items():
-    found[title] = {}
-    for name, run in peers.items():
-        run()
-        times = []
-        for _ in range(given["rounds"]):
-            started = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - started)
-        found[title][name] = {"median": statistics.median(times), "least": min(times), "most": max(times)}
-print(json.dumps(found))
+TORCH = """
+import sys
+from pathlib import Path
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.rectify.ledger import Ledger
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.pipeline import Pipeline
+from stn_cli.rectify.plan import plan
+from stn_cli.rectify.torch_engine import TorchEngine
+options = RectifyOptions(out=Path(sys.argv[2]))
+jobs = plan([Path(sys.argv[1])], options)
+with Ledger(options.out, jobs) as ledger:
+    ledger.commit(jobs, Pipeline(TorchEngine(open_checkpoint("text"), "cpu"), options).run(jobs))
 """
 
 
-def warps(python: str, rounds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds of warps of a 1080p uint8 image; every peer gets the type that it takes, its grid is part of the work."""
-    height, width = SIZE
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    affine = Affine(np.array([0.9, 0.2, 0.05, -0.2, 0.9, 0.0]))
-    projective = Projective(np.array([0.9, 0.1, 0.02, -0.1, 0.9, 0.0, 0.05, 0.03]))
-    spline = ThinPlateSpline(TARGETS.ravel(), LAYOUT)
-    map_x, map_y = rng.uniform(0, 1000, (2, *SIZE)).astype(np.float32)
-    smooth_x, smooth_y = np.meshgrid(*(np.arange(side, dtype=np.float32) + 0.3 for side in (width, height)))
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    ours: dict[str, dict[str, Callable[[], object]]] = {
-        "affine": {
-            "stn": lambda: warp(pixels, affine, SIZE),
-            "opencv": lambda: cv2.warpAffine(pixels, AFFINE, (width, height), flags=flags),
-        },
-        "projective": {
-            "stn": lambda: warp(pixels, projective, SIZE),
-            "opencv": lambda: cv2.warpPerspective(pixels, HOMOGRAPHY, (width, height), flags=flags),
-        },
-        "spline": {
-            "stn": lambda: warp(pixels, spline, SIZE),
-            "opencv remap": lambda: cv2.remap(pixels, smooth_x, smooth_y, cv2.INTER_LINEAR),
-            "opencv remap, scattered": lambda: cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR),
-        },
-    }
-    seconds = {title: measure(contestants, rounds) for title, contestants in ours.items()}
-    given = {
-        "size": SIZE,
-        "rounds": rounds,
-        "affine": AFFINE.tolist(),
-        "homography": HOMOGRAPHY.tolist(),
-        "points": LAYOUT.points.tolist(),
-        "targets": TARGETS.tolist(),
-    }
-    peers = subprocess.run([python, "-c", PEERS, json.dumps(given)], check=True, capture_output=True, text=True)
-    for title, found in json.loads(peers.stdout).items():
-        seconds[title] |= found
-    return seconds
+def run_torch(source: Path, out: Path) -> None:
+    """The same pipeline with the other engine, in one process."""
+    shutil.rmtree(out, ignore_errors=True)
+    subprocess.run([sys.executable, "-c", TORCH, str(source), str(out)], check=True)
 
 
 def with_floor(
-    files: list[Path], folder: Path, out: Path, model: str, rounds: int, script: str | None = None
+    files: list[Path],
+    out: Path,
+    model: str,
+    rounds: int,
+    *,
+    script: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Seconds of the command, of its floor, and of the usual script."""
+    folder = files[0].parent
     floors: list[float] = []
     contestants: dict[str, Callable[[], object]] = {
-        "stn": lambda: run_stn(folder, out, model),
-        "floor": lambda: floors.append(floor_seconds(files, out, model)),
+        "stn": lambda: run_stn(folder, out, model, size),
+        "floor": lambda: floors.append(floor_seconds(files, out, model, size)),
     }
     if script is not None:
         contestants["script"] = lambda: run_script(script, folder, out)
@@ -238,34 +182,33 @@ def with_floor(
     return seconds
 
 
-def show(title: str, seconds: dict[str, dict[str, float]]) -> None:
-    """Print medians, and how many times that of `stn` each is."""
-    own = seconds["stn"]["median"]
-    for name, values in seconds.items():
-        spread = f"{values['least']:.4g} to {values['most']:.4g}"
-        ratio = values["median"] / own
-        print(f"{title:12} {name:24} {values['median']:9.4g} s  ({spread})  {ratio:6.3f} x stn", flush=True)
-
-
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help="folder that holds text/ and mnist/")
     parser.add_argument("--work", type=Path, required=True, help="folder for inputs and outputs")
-    parser.add_argument("--peers", required=True, help="interpreter that has torch, torchvision, kornia, scikit-image")
+    parser.add_argument("--peers", required=True, help="interpreter that has torch and torchvision")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=("words", "digits", "warps"), default=("words", "digits", "warps"))
+    choices = ("image", "words", "digits", "photos")
+    parser.add_argument("--only", nargs="+", choices=choices, default=choices)
     parser.add_argument("--output", type=Path, default=RESULTS / "speed.json")
     args = parser.parse_args(argv)
-    words, digits, out = args.work / "words", args.work / "digits", args.work / "out"
+    out, rounds = args.work / "out", args.rounds
     results: dict[str, Any] = {}
+    if "image" in args.only:
+        image = args.work / "image.jpg"
+        photo = cv2.imread(str(photo_files(args.data, args.work / "photos", PHOTOS)[0]))
+        cv2.imwrite(str(image), cv2.resize(photo, (640, 480), interpolation=cv2.INTER_AREA))
+        ours = {"stn": lambda: run_stn(image, out, "text"), "torch": lambda: run_torch(image, out)}
+        results["one 640x480 JPEG"] = measure(ours, rounds)
     if "words" in args.only:
-        files = word_files(args.data, words, WORDS)
-        results["words"] = with_floor(files, words, out, "text", args.rounds, args.peers)
+        files = word_files(args.data, args.work / "words", WORDS)
+        results["words"] = with_floor(files, out, "text", rounds, script=args.peers)
     if "digits" in args.only:
-        files = digit_files(args.data, digits, DIGITS)
-        results["digits"] = with_floor(files, digits, out, "digits", args.rounds)
-    if "warps" in args.only:
-        results |= warps(args.peers, args.rounds)
+        files = digit_files(args.data, args.work / "digits", DIGITS)
+        results["digits"] = with_floor(files, out, "digits", rounds)
+    if "photos" in args.only:
+        files = photo_files(args.data, args.work / "photos", PHOTOS)
+        results |= {title: with_floor(files, out, "text", rounds, size=size) for title, size in CROPS.items()}
     for title, seconds in results.items():
         show(title, seconds)
     write_report(args.output, provenance("speed", argv) | {"seconds": results})

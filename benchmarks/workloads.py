@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
 
 from benchmarks.digit_sets import read_mnist
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WORD_HEIGHT = 64
+PHOTO = (3024, 4032)
 QUALITY = 92
 """Of the JPEG files."""
 
@@ -47,6 +50,24 @@ def digit_files(data: Path, folder: Path, count: int) -> list[Path]:
     return files
 
 
+def photo_files(data: Path, folder: Path, count: int) -> list[Path]:
+    """Write JPEGs of 12 megapixels of single words; a tenth of them are different, the others are links to these."""
+    sources = sorted(path for path in (data / "text").rglob("images/*") if path.is_file())[::7]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{number:05d}.jpg" for number in range(count)]
+    rng = np.random.default_rng(0)
+    for number, file in enumerate(files):
+        original = files[number % (count // 10)]
+        if not file.exists() and file != original:
+            os.link(original, file)
+        elif not file.exists():
+            large = cv2.resize(cv2.imread(str(sources[number])), PHOTO[::-1], interpolation=cv2.INTER_CUBIC)
+            grain = rng.normal(0.0, 4.0, large.shape).astype(np.float32)
+            photo = np.clip(large + grain, 0, 255).astype(np.uint8)
+            cv2.imwrite(str(file), photo, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return files
+
+
 def measure(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of each, taking turns; the first round, which fills caches, does not count."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -60,3 +81,12 @@ def measure(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[s
         name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
         for name, values in times.items()
     }
+
+
+def show(title: str, seconds: dict[str, dict[str, float]]) -> None:
+    """Print medians, and how many times that of `stn` each is."""
+    own = seconds["stn"]["median"]
+    for name, values in seconds.items():
+        spread = f"{values['least']:.4g} to {values['most']:.4g}"
+        ratio = values["median"] / own
+        print(f"{title:12} {name:24} {values['median']:9.4g} s  ({spread})  {ratio:6.3f} x stn", flush=True)

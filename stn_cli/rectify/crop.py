@@ -34,7 +34,8 @@ _HALF_A_PIXEL = 0.5
 _MOSTLY_OUTSIDE = 0.75
 _EDGE_POINTS = 17
 _MOST_SOURCES = 4
-_FINER_THAN_SMALL = 2
+_VERY_LARGE = 50_000_000
+"""Pixels."""
 _FINER_THAN_CROP = 2
 """How many times finer than a crop's pixels those of a JPEG are at least that was decoded smaller.
 
@@ -143,16 +144,19 @@ def strays(frames: Transform, sides: Sides, source_sizes: Sides) -> Float[np.nda
 
 
 def shrink_at_first(size: Size, options: RectifyOptions) -> int:
-    """By how much an image may be shrunk while it is decoded, when nobody knows yet which part of it the crop shows.
+    """By how much an image may be shrunk while it is decoded, when nobody knows yet what the crop needs.
 
-    Only where the size of crops is given, so that a crop that shows all of it is as good.
+    So that a crop of a given size that shows all of it is as good. A very large image is looked at small in any case,
+    and decoded whole only if the crop needs it: many pass through.
     """
     height, width = size
-    if options.size is not None:
+    if height * width > _VERY_LARGE:
+        covered = math.inf
+    elif options.size is not None:
         covered = min(height / options.size[0], width / options.size[1])
     else:
         covered = 1.0 if options.height is None else height / options.height
-    return min(_may_shrink(covered), int(max(size) / (_FINER_THAN_SMALL * SMALL_SIDE)))
+    return _may_shrink(min(covered, max(size) / SMALL_SIDE))
 
 
 def shrink_for(decision: Decision, source_size: Size) -> int:

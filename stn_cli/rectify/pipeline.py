@@ -154,7 +154,7 @@ class Pipeline:
             if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
                 return Decoded(job, done="an earlier run did the same")
             image = self._image(file, lambda size: shrink_at_first(size, self.options))
-            return Decoded(job, file if image.shrunk > 1 else None, image, small_copy(image.pixels))
+            return Decoded(job, file, image, small_copy(image.pixels))
         except Exception as error:  # whatever a decoder does is the failure of its file
             return Decoded(job, error=error)
 
@@ -218,14 +218,12 @@ class Pipeline:
 
     def _finish(self, decoded: Decoded, ready: Ready | None) -> tuple[Record, Staged | None]:
         """Warps, encodes and writes one image, under a name for the time being."""
-        job, image = decoded.job, decoded.image
-        if image is None or ready is None:
+        job, file, image = decoded.job, decoded.file, decoded.image
+        if file is None or image is None or ready is None:
             return self._without_image(decoded), None
         record = self._record(job, image)
         try:
-            if decoded.file is not None and ready.shrunk < image.shrunk:
-                image = self._image(decoded.file, lambda _: ready.shrunk)
-            encoded = self._encoded(job, image, ready)
+            encoded = self._encoded(job, file, image, ready)
             complete(record, ready.location, ready.decision)
             record.output = _output(job, ready.decision, encoded)
             record.notes = [*record.notes, *encoded.notes]
@@ -235,9 +233,11 @@ class Pipeline:
         except Exception as error:  # whatever happens to one image must not end the run
             return _failed(record, error), None
 
-    def _encoded(self, job: Job, image: Image, ready: Ready) -> Encoded:
+    def _encoded(self, job: Job, file: FileData, image: Image, ready: Ready) -> Encoded:
         if ready.decision.unchanged is not None and self._can_copy(job, image):
-            return Encoded(job.source.path.read_bytes(), ())
+            return Encoded(file.data, ())
+        if ready.shrunk < image.shrunk:
+            image = self._image(file, lambda _: ready.shrunk)
         return encode(
             render(self.engine, image.pixels, ready.decision, self.options, ready.reading),
             job.format,

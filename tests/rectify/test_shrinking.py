@@ -50,10 +50,16 @@ def decision(transform, size):
         ({"size": (150, 801)}, 1),
         ({"size": (600, 800)}, 2),
         ({"height": 60}, 3),  # the nets look at 512 pixels, which are made from twice as many at least
+        ({"always": True}, 1),
     ],
 )
 def test_a_jpeg_is_decoded_smaller_where_a_crop_of_all_of_it_is(options, factor):
     assert shrink_at_first(SIZE, RectifyOptions(**options)) == factor
+
+
+def test_a_very_large_image_is_looked_at_small_first():
+    assert shrink_at_first((7000, 8000), RectifyOptions()) == 7
+    assert shrink_at_first((70_000, 800), RectifyOptions(height=32_000)) >= 8
 
 
 @pytest.mark.parametrize("height", [100, 149, 150, 200, 290, 300, 301, 400, 590, 600, 700])
