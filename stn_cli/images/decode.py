@@ -182,7 +182,7 @@ def _decode(
         orientation = _orientation(image, notes)
         shrunk = _factor(image, orientation, shrink)
         icc_profile: bytes | None = image.info.get("icc_profile")
-        pixels = _jpeg_pixels(image, file.data, shrunk)
+        pixels = _jpeg_pixels(image, file.data, shrunk, notes)
         if pixels is None:
             shrunk = 1
             image.load()
@@ -207,15 +207,19 @@ def _decode(
     )
 
 
-def _jpeg_pixels(image: PIL.Image.Image, data: bytes, shrunk: int) -> Pixels | None:
-    """The pixels of a whole JPEG in grey or RGB, as Pillow would read them; None of anything else."""
+def _jpeg_pixels(image: PIL.Image.Image, data: bytes, shrunk: int, notes: list[str]) -> Pixels | None:
+    """The pixels of a whole JPEG in grey or RGB, as Pillow would read them; None of anything else.
+
+    Pillow says nothing of damage that leaves a JPEG as long as it should be.
+    """
     if not isinstance(image, JpegImageFile) or image.mode not in ("L", "RGB"):
         return None
     width, height = image.size
     sides = {"min_height": height // shrunk, "min_width": width // shrunk} if shrunk > 1 else {}
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", **sides)
-    except ValueError:  # Pillow knows what can be done about damage, and what to say of it
+    except ValueError as error:  # Pillow knows what can be done about damage
+        notes.append(f"warning of the JPEG decoder: {error}")
         return None
     return pixels[:, :, 0] if image.mode == "L" else pixels
 

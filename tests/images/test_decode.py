@@ -125,6 +125,18 @@ def test_jpegs_are_shrunk_by_what_divides_their_sides(size, most, factor):
     assert image.size == size[::-1]
 
 
+def test_damage_that_leaves_a_jpeg_whole_is_noted():
+    noise = PIL.Image.fromarray(RNG.integers(0, 256, (64, 64), dtype=np.uint8))
+    data = bytearray(encoded(noise, "JPEG"))
+    assert decode_data(FileData(bytes(data), "")).notes == ()
+    start = data.index(b"\xff\xda")
+    data[start + 40 : -2] = bytes(len(data) - start - 42)
+    image = decode_data(FileData(bytes(data), ""))
+    assert image.pixels.shape == (64, 64, 1)
+    (note,) = image.notes
+    assert note.startswith("warning of the JPEG decoder: Corrupt JPEG data")
+
+
 @pytest.mark.parametrize("cut", [2000, -2])
 def test_a_damaged_jpeg_is_as_pillow_finds_it_however_small_it_is_asked_for(cut):
     data = encoded(PIL.Image.fromarray(RNG.integers(0, 256, (64, 64), dtype=np.uint8)), "JPEG")[:cut]
