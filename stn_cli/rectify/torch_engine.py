@@ -1,6 +1,6 @@
 """The engine of accelerators: nets and sampler in torch, images on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels, Size
 from stn_cli.rectify.engine import Engine, Small, luminance
 from stn_cli.sampling.differentiable import sample
-from stn_cli.sampling.footprint import fill_values, weighted_fill
+from stn_cli.sampling.footprint import Footprint, fill_values, footprints, weighted_fill
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, warp
 
@@ -43,7 +43,7 @@ class TorchEngine(Engine):
 
     def take(self, small: Small) -> Float[Tensor, "1 c h w"]:
         small = luminance(small) if self.model.channels == 1 else small
-        return torch.from_numpy(small).to(self.device).permute(2, 0, 1)[None]
+        return self._sent(small).permute(2, 0, 1)[None]
 
     @torch.inference_mode()
     def views(
@@ -51,9 +51,11 @@ class TorchEngine(Engine):
     ) -> Float[Tensor, "b c h w"]:
         del each  # the device is one
         moved = self._moved(transforms)
-        seen = [sample(image, moved[number], size)[0].float() for number, image in enumerate(taken)]
-        batch = torch.stack([view.expand(self.model.channels, -1, -1) for view in seen])
-        return batch.contiguous(memory_format=torch.channels_last)
+        views = torch.empty((len(taken), self.model.channels, *size), device=self.device)
+        for plan, numbers in _alike(taken, transforms, size):
+            images = torch.cat([taken[number] for number in numbers])
+            views[numbers] = sample(images, moved[numbers], size, plan=plan).float().expand(-1, views.shape[1], -1, -1)
+        return views.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:
@@ -77,7 +79,8 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def _crop(self, pixels: Pixels, transform: Transform, size: Size, resample: Resample, fill: Fill) -> Pixels:
         full, has_alpha = float(np.iinfo(pixels.dtype).max), pixels.shape[2] in (2, 4)
-        image = torch.from_numpy(pixels.astype(np.float32)).to(self.device).permute(2, 0, 1)[None]
+        plain = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)  # uint16 is not for every device
+        image = self._sent(plain).float().permute(2, 0, 1)[None]
         if has_alpha:
             image = torch.cat((image[:, :-1] * image[:, -1:] / full, image[:, -1:]), dim=1)
             fill = fill if fill == "border" else weighted_fill(fill_values(fill, pixels.shape[2]), full)
@@ -87,6 +90,11 @@ class TorchEngine(Engine):
             values = torch.cat((colours, values[-1:]))
         rounded = values.round().clamp(0, full).permute(1, 2, 0).cpu().numpy()
         return np.ascontiguousarray(rounded.astype(pixels.dtype))
+
+    def _sent(self, pixels: np.ndarray) -> Tensor:
+        """On the device, which may still be receiving it."""
+        tensor = torch.from_numpy(pixels)
+        return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
     def _moved(self, transform: Transform) -> Transform:
         """The transform on the device; MPS knows no float64."""
@@ -103,3 +111,13 @@ class TorchEngine(Engine):
     def _theta(self, transform: Transform) -> Tensor:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.from_numpy(transform.theta).to(self.device, dtype)
+
+
+def _alike(taken: Sequence[Tensor], transforms: Transform, size: Size) -> Iterator[tuple[Footprint, list[int]]]:
+    """What can be read at once: images of one size, as finely. What is read does not depend on who is in a batch."""
+    plans = footprints(transforms, [image.shape[2:] for image in taken], [size] * len(taken))
+    groups: dict[tuple[Footprint, torch.Size], list[int]] = {}
+    for number, (plan, image) in enumerate(zip(plans, taken, strict=True)):
+        groups.setdefault((plan, image.shape), []).append(number)
+    for (plan, _), numbers in groups.items():
+        yield plan, numbers

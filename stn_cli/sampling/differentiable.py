@@ -18,6 +18,7 @@ def sample(
     *,
     resample: Resample = "auto",
     fill: Fill = "border",
+    plan: Footprint | None = None,
 ) -> Float[Tensor, "b c *crop"]:
     """The crop of `size` that `transform` shows of `image`.
 
@@ -28,6 +29,7 @@ def sample(
         resample: `auto` is bilinear, anti-aliased by the local footprint; `bilinear`, `bicubic` (images only) and
             `nearest` read one point for every pixel.
         fill: what lies outside the image.
+        plan: of the anti-aliased reading, for all images alike; None: made for the whole batch.
 
     Returns:
         The crop, in the wider of the dtypes of image and θ (never below float32).
@@ -36,7 +38,10 @@ def sample(
         UsageError: there are neither one nor as many fill values as channels.
     """
     source_size = tuple(image.shape[2:])
-    plan = footprint(transform, source_size, size) if resample == "auto" else Footprint(0, (1,) * len(size))
+    if resample != "auto":
+        plan = Footprint(0, (1,) * len(size))
+    elif plan is None:
+        plan = footprint(transform, source_size, size)
     with torch.autocast(image.device.type, enabled=False):
         dtype = torch.promote_types(image.dtype, transform.theta.dtype)
         background = _background(fill, image.shape[1], image.to(dtype))

@@ -6,13 +6,15 @@ import torch
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import DeviceError
-from stn_cli.geometry import outline
+from stn_cli.geometry import Similarity, outline
 from stn_cli.images import decode
+from stn_cli.rectify import torch_engine
 from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
 from stn_cli.rectify.torch_engine import TorchEngine
+from stn_cli.sampling.differentiable import sample
 from tests.cli.test_rectify import SAMPLES, TRUTH
 
 NAMES = sorted(TRUTH)
@@ -76,6 +78,24 @@ def test_what_is_said_of_an_image_does_not_depend_on_the_others_in_its_batch(nam
             for one, other in zip(apart, together[start : start + size], strict=True):
                 assert np.array_equal(one.transform(outline(9)), other.transform(outline(9)))
                 assert (one.confidence, one.label_confidence) == (other.confidence, other.label_confidence)
+
+
+def test_torch_reads_views_together_as_it_reads_each_alone(engines, monkeypatch):
+    _, engine = engines
+    rng, sizes = np.random.default_rng(0), [(50, 90), (300, 500), (50, 90), (512, 400), (50, 90), (50, 90)]
+    taken = [engine.take(rng.random((*size, 1), dtype=np.float32)) for size in sizes]
+    transforms = Similarity(np.array([[0.0, 0.2, 0.01 * n, 0.1] for n in range(len(sizes))]))
+    batches = []
+    monkeypatch.setattr(
+        torch_engine,
+        "sample",
+        lambda images, *args, **more: batches.append(len(images)) or sample(images, *args, **more),
+    )
+    together = engine.views(taken, transforms, (28, 28), map)
+    assert sorted(batches) == [1, 1, 4]
+    for number, each in enumerate(taken):
+        alone = engine.views([each], transforms[[number]], (28, 28), map)
+        assert torch.equal(together[number], alone[0])
 
 
 class Scarce(TorchEngine):
