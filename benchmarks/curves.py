@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FOLDER = REPOSITORY / "models" / "text"
-PARTS = (("first.toml", "first.jsonl"), ("config.toml", "log.jsonl"))
+PARTS = (("first.toml", "first.jsonl"), ("second.toml", "second.jsonl"), ("config.toml", "log.jsonl"))
 MEASURES = {
     "error_median": "median error, text heights",
     "rotation_within_15": "direction within 15°",

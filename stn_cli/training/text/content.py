@@ -59,10 +59,10 @@ def _token(rng: np.random.Generator, known: Vocabulary) -> str:
     if kind < 0.70:
         words = known.common if kind < 0.22 else known.short if kind < 0.32 else known.words
         token = _cased(rng, words[int(rng.integers(len(words)))])
-    elif kind < 0.86:
+    elif kind < 0.85:
         token = _number(rng)
-    elif kind < 0.95:
-        token = _characters(rng, string.ascii_uppercase + (string.digits if kind < 0.91 else ""), 2, 9)
+    elif kind < 0.93:
+        token = _characters(rng, string.ascii_uppercase + (string.digits if kind < 0.89 else ""), 2, 9)
     else:
         token = _characters(rng, string.ascii_letters, 1, 3)
     if rng.random() < 0.06:
