@@ -186,7 +186,7 @@ def _decode(
         if pixels is None:
             shrunk = 1
             image.load()
-            plain, icc_profile = _plain(image, image.info.get("icc_profile"), notes)
+            plain, icc_profile = _plain(image, icc_profile, notes)
             pixels = _grey16(plain) if plain.mode.startswith("I") else np.array(plain)
         if orientation != 1 and source_format != "TIFF":  # Pillow turns a TIFF while loading it
             pixels = cast("Pixels", _UPRIGHT[orientation](pixels))
