@@ -133,6 +133,7 @@ def test_processes_that_are_killed_are_replaced(folder):
     def kill(crew):
         for member in crew._members if next(first, False) else ():
             member._process.kill()
+            member._process.join()  # both are seen to be gone before anything is handed out alone
 
     records = run(folder, after_each=kill, workers=2, batch_size=2)
     assert {record.status for record in records.values()} == {"done"}
