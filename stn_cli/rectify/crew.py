@@ -148,7 +148,7 @@ class Crew:
         if self._lost_early >= _TRIES:
             raise ModelError(f"opening the model {what_it_did}")
         self._members[number] = _Member(*self._order)
-        if not member.given or not member.is_open:
+        if not member.given or not member.is_open or member.is_gone:
             self._again.extendleft(reversed(member.given))
             return []
         blamed, *left = member.given
@@ -172,6 +172,7 @@ class _Member:
     Attributes:
         given: what it has not answered yet; it works on the first of them.
         is_open: it has opened the model.
+        is_gone: it had ended before it was given the last of them, which is not to blame.
         since: when it began with that, by the monotonic clock; infinite if there is none, or no model yet.
     """
 
@@ -184,12 +185,14 @@ class _Member:
         theirs.close()
         self.given: deque[Task] = deque()
         self.since = math.inf
-        self.is_open = False
+        self.is_open = self.is_gone = False
 
     def give(self, task: Task) -> None:
         self.given.append(task)
-        with suppress(OSError):  # it has ended: its answer will show it
+        try:
             self.connection.send(task.jobs)
+        except OSError:  # its answers end, too
+            self.is_gone = True
         self._begin()
 
     def receive(self) -> list[tuple[Task, Group]]:
