@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from stn_cli.training.config import Scene
+from stn_cli.training.examples.files import open_files
+from stn_cli.training.examples.idx import read_idx
 from stn_cli.training.scenes import draw
-from stn_cli.training.sources import read_idx
 
 FRAME = 280
 SMALL = {
@@ -49,8 +50,9 @@ def pixel_matrix(truth: np.ndarray, side: int) -> list[list[float]]:
 
 
 def main(mnist: Path, fonts: list[Path], folder: Path) -> None:
-    images = read_idx(mnist / "t10k-images-idx3-ubyte.gz")[..., None]
-    labels = read_idx(mnist / "t10k-labels-idx1-ubyte.gz")
+    files = open_files(mnist)
+    images = read_idx(files, "t10k-images-idx3-ubyte.gz")[..., None]
+    labels = read_idx(files, "t10k-labels-idx1-ubyte.gz")
     truth = {}
     for kind, scene in SMALL.items():
         for number in range(3):

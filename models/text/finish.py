@@ -83,7 +83,7 @@ def main(fonts: Path, run: Path, target: Path) -> None:
         length=SAMPLES,
         workers=1,
     )
-    canvases = torch.stack([samples[index].canvas for index in range(SAMPLES)])
+    canvases = samples.__getitems__(range(SAMPLES)).canvas
     checkpoint = write_checkpoint(
         pruned(model, canvases.float() / 255),
         target,

@@ -25,6 +25,7 @@ from stn_cli.images import write_atomically
 from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.localization import LocalizationNet
 from stn_cli.networks.model import Rectifier
+from stn_cli.networks.reader import CropReader
 
 
 class LocalizerGraph(nn.Module):
@@ -49,6 +50,17 @@ class ClassifierGraph(nn.Module):
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
         return (torch.softmax(self.net(image), dim=1),)
+
+
+class ReaderGraph(nn.Module):
+    """crop (n, c, h, w), 0…1 → probabilities (n, columns, characters), the first of them the blank's."""
+
+    def __init__(self, net: CropReader) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
+        return (torch.softmax(self.net(image), dim=2),)
 
 
 def write_checkpoint(
@@ -97,19 +109,25 @@ def write_checkpoint(
 
 
 def _graphs(model: Rectifier) -> dict[str, bytes]:
-    folded = inference_model(model)
-    nets: list[tuple[nn.Module, list[str], tuple[int, ...]]] = []
-    for stage, config in zip(folded.transformer.stages, model.config.stages, strict=True):
-        net = LocalizerGraph(stage.localizer)  # type: ignore[arg-type]
-        outputs = ["theta", "confidence", *(["upright"] if config.votes_on_up else [])]
-        nets.append((net, outputs, (config.channels, *config.input_size)))
-    if folded.classifier is not None:
-        seen = folded.classifier.config
-        nets.append((ClassifierGraph(folded.classifier), ["probabilities"], (seen.channels, *seen.input_size)))
+    folded, channels = inference_model(model), model.config.channels
+    outputs = [["theta", "confidence", *(["upright"] if stage.votes_on_up else [])] for stage in model.config.stages]
+    sizes = [stage.input_size for stage in model.config.stages]
+    for net in (model.config.classifier, model.config.reader):
+        if net is not None:
+            outputs.append(["probabilities"])
+            sizes.append(net.input_size)
     return {
-        file: _onnx(net.eval(), outputs, shape)
-        for file, (net, outputs, shape) in zip(graph_names(model.config), nets, strict=True)
+        file: _onnx(net.eval(), names, (channels, *size))
+        for (file, net), names, size in zip(runnable_nets(folded).items(), outputs, sizes, strict=True)
     }
+
+
+def runnable_nets(model: Rectifier) -> dict[str, nn.Module]:
+    """The nets of a model as its graphs compute them, by the names of those, in the order in which they run."""
+    nets: list[nn.Module] = [LocalizerGraph(stage.localizer) for stage in model.transformer.stages]  # type: ignore[arg-type]
+    nets += [] if model.classifier is None else [ClassifierGraph(model.classifier)]
+    nets += [] if model.reader is None else [ReaderGraph(model.reader)]
+    return dict(zip(graph_names(model.config), nets, strict=True))
 
 
 def _onnx(net: nn.Module, outputs: list[str], shape: tuple[int, ...]) -> bytes:

@@ -8,6 +8,7 @@ from stn_cli.errors import ModelError, StnError
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 
 SCHEMA = "stn.checkpoint/1"
+CLASSIFIER, READER = "classifier.onnx", "reader.onnx"
 _MOST_PARAMETERS = 1 << 27
 _WIDEST_MARGIN = 2.0
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
@@ -53,8 +54,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def graph_names(model: ModelConfig) -> tuple[str, ...]:
     """The ONNX files of a model, in the order in which they run."""
-    localizers = ["localizer.onnx", *(f"localizer-{n}.onnx" for n in range(2, len(model.stages) + 1))]
-    return (*localizers, "classifier.onnx") if model.classifier else tuple(localizers)
+    readers = {CLASSIFIER: model.classifier, READER: model.reader}
+    return (*localizer_names(model), *(name for name, config in readers.items() if config is not None))
+
+
+def localizer_names(model: ModelConfig) -> tuple[str, ...]:
+    """The ONNX files of the localization nets."""
+    return ("localizer.onnx", *(f"localizer-{n}.onnx" for n in range(2, len(model.stages) + 1)))
 
 
 def parse_header(text: str) -> Header:
@@ -85,6 +91,10 @@ def _check_plausible(model: ModelConfig) -> None:
         classifier = model.classifier
         numbers += [max(classifier.input_size) / _LONGEST_SIDE, len(classifier.classes) / _MOST_CLASSES]
         numbers += [max(*classifier.widths, classifier.hidden) / _MOST_UNITS, len(classifier.widths) / 16]
+    if model.reader:
+        reader = model.reader
+        numbers += [max(reader.input_size) / _LONGEST_SIDE, len(reader.alphabet) / _MOST_CLASSES]
+        numbers += [max(*reader.widths, reader.hidden) / _MOST_UNITS, len(reader.widths) / 16]
     numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")

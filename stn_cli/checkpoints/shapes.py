@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig
+from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig
 
 Shape = tuple[int, ...]
 Named = Iterator[tuple[str, Shape]]
@@ -17,6 +17,8 @@ def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
         shapes.update(_within(f"transformer.stages.{number}.localizer", _localizer(stage)))
     if model.classifier is not None:
         shapes.update(_within("classifier.layers", _classifier(model.classifier)))
+    if model.reader is not None:
+        shapes.update(_within("reader", _reader(model.reader)))
     return shapes
 
 
@@ -43,24 +45,38 @@ def _classifier(config: ClassifierConfig) -> Named:
     yield from _within("5", _linear(config.hidden, len(config.classes)))
 
 
+def _reader(config: ReaderConfig) -> Named:
+    yield from _within("columns", _conv_trunk(config.channels, config.widths, first=1))
+    for layer, features in enumerate((config.widths[-1] * config.rows, config.hidden)):
+        yield f"line.{3 * layer}.weight", (config.hidden, features, 5)
+        yield from _within(f"line.{3 * layer + 1}", _norm(config.hidden))
+    yield "head.weight", (len(config.alphabet) + 1, config.hidden, 1)
+    yield "head.bias", (len(config.alphabet) + 1,)
+
+
 def _features(config: LocalizerConfig | ClassifierConfig) -> int:
     if isinstance(config, LocalizerConfig) and config.trunk == "fc":
         return config.widths[-1]
     return config.widths[-1] * math.prod(_halved(side, len(config.widths)) for side in config.input_size)
 
 
-def _conv_trunk(channels: int, widths: tuple[int, ...]) -> Named:
-    yield from _convolution(0, channels, widths[0], kernel=5)
+def _conv_trunk(channels: int, widths: tuple[int, ...], *, first: int = 0) -> Named:
+    """Levels of two convolutions of three layers each, the first level of one."""
+    yield from _convolution(first, channels, widths[0], kernel=5)
     for level, (narrow, wide) in enumerate(itertools.pairwise(widths)):
-        yield from _convolution(6 * level + 3, narrow, narrow)
-        yield from _convolution(6 * level + 6, narrow, wide)
+        yield from _convolution(first + 6 * level + 3, narrow, narrow)
+        yield from _convolution(first + 6 * level + 6, narrow, wide)
 
 
 def _convolution(layer: int, narrow: int, wide: int, *, kernel: int = 3) -> Named:
     yield f"{layer}.weight", (wide, narrow, kernel, kernel)
+    yield from _within(f"{layer + 1}", _norm(wide))
+
+
+def _norm(channels: int) -> Named:
     for name in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{layer + 1}.{name}", (wide,)
-    yield f"{layer + 1}.num_batches_tracked", ()
+        yield name, (channels,)
+    yield "num_batches_tracked", ()
 
 
 def _linear(narrow: int, wide: int) -> Named:

@@ -57,6 +57,6 @@ def _round(model: Rectifier) -> Rectifier:
 def _fold(layers: nn.Sequential) -> None:
     for i in range(len(layers) - 1):
         convolution, norm = layers[i], layers[i + 1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(convolution, nn.Conv1d | nn.Conv2d) and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             layers[i] = nn.utils.fuse_conv_bn_eval(convolution, norm)
             layers[i + 1] = nn.Identity()

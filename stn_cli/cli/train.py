@@ -1,153 +1,157 @@
 """`stn train`."""
 
+import itertools
+import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stn_cli.cli.output import errors_reported, result, say
-from stn_cli.cli.stopping import GentleStop, stops_gently
+from stn_cli.cli.stopping import stops_gently
+from stn_cli.cli.training import Terminal, measures, understood
 
 if TYPE_CHECKING:
-    from stn_cli.training.config import TrainConfig
-    from stn_cli.training.sources import Uprights
-    from stn_cli.training.text.samples import Lettering
+    from stn_cli.training.api import Plan
 
 EXAMPLES = """Examples:\n
-    stn train mnist/ -o runs/digits --objective straighten --objective classify\n
-    stn train scans/ -o runs/scans --steps 2000\n
-    stn train mnist/ more/ -o runs/digits --config models/digits/config.toml\n
+    stn train signs/ -o runs/signs                   class folders: learns from the labels alone\n
+    stn train words/ -o runs/words                   words/labels.tsv: file, transcription\n
+    stn train scans/ -o runs/scans                   upright images: learns to undo distortions\n
+    stn train signs.tar -o runs/s --dry-run          what is understood, and how long it would take\n
+    stn train mnist/ -o runs/m --transform tps --tensorboard\n
+    stn train mine/ -o runs/mine --from digits       goes on from a bundled model\n
+    torchrun --nproc-per-node 2 -m stn_cli train signs/ -o runs/signs\n
 The same command again goes on where the run was interrupted.
 """
+_TIMED_STEPS = 6
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(help="MNIST's idx files, class sub-folders, or upright images.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Folders or .tar archives: class folders, labels.tsv, upright images, idx files."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; `rectify -m` takes it.")],
     config: Annotated[Path | None, typer.Option(help="TOML file; see stn_cli/training/config.py.")] = None,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="straighten: known distortions; classify: labels alone. Repeat it for both."),
+        typer.Option(help="classify: labels alone; read: words; straighten: known distortions. Repeat it to add up."),
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of labels (.tsv, .csv, .jsonl), if it is not called labels.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Regular expression: images whose names match alike stay in one part.")
+    ] = None,
+    validation_share: Annotated[float | None, typer.Option(help="Held out, where the data names no such part.")] = None,
+    transform: Annotated[
+        str | None, typer.Option(help="translation, attention, similarity, affine, projective, tps, tps:border 2x10.")
+    ] = None,
+    stages: Annotated[int, typer.Option(min=1, help="Localization nets in series.")] = 1,
+    shared: Annotated[bool, typer.Option(help="The stages are passes of one net.")] = False,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees.")
+    ] = None,
+    output_size: Annotated[str | None, typer.Option("--output", metavar="HxW", help="The crop that is read.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Model or run to go on from.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Pieces in which a batch is computed.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Validations without progress that end the run.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bf16, of the networks.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; auto takes a CUDA device if there is one.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Threads of the network. Default: one a core.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what was understood; train nothing.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the networks. Default: one a core.")] = None,
     keep: Annotated[int, typer.Option(min=1, help="States to keep: of the last validations.")] = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what was understood; train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
 ) -> None:
     """Train a rectifier on your own images."""
     with errors_reported("The same command goes on from the last validation."):
-        import os  # noqa: PLC0415
+        from stn_cli.rectify.options import parse_size  # noqa: PLC0415
+        from stn_cli.training.api import Resources, plan, run  # noqa: PLC0415
+        from stn_cli.training.config import read_entries  # noqa: PLC0415
+        from stn_cli.training.defaults import Wishes, transform_called  # noqa: PLC0415
 
-        settings: dict[str, object] = {
-            "objectives": tuple(objective) if objective else None,
+        options: dict[str, Any] = {
+            "objectives": objective or None,
+            "labels": None if labels is None else str(labels),
+            "group_by": group_by,
+            "validation_share": validation_share,
+            "start": start,
             "steps": steps,
             "batch_size": batch_size,
+            "accumulate": accumulate,
+            "learning_rate": learning_rate,
+            "patience": patience,
+            "precision": precision,
+            "seed": seed,
         }
-        settings["seed"] = seed
-        given = {name: value for name, value in settings.items() if value is not None}
-        source, chosen = _understood(data, config, given)
-        if not quiet:
-            _show(source, chosen)
-        if not dry_run:
-            threads = threads or os.cpu_count() or 1
-            with stops_gently() as stop:
-                finished = _train(chosen, source, out, stop, workers=workers, threads=threads, keep=keep, quiet=quiet)
-            if not finished:
-                say("stopped. The state is saved; the same command goes on.")
-                raise typer.Exit(stop.exit_code)
-
-
-def _understood(
-    data: list[Path], path: Path | None, settings: dict[str, object]
-) -> "tuple[Uprights | Lettering, TrainConfig]":
-    """What the data is, and the configuration: a file's, or one that suits the data."""
-    from stn_cli.training.config import TrainConfig, read_config  # noqa: PLC0415
-    from stn_cli.training.sources import read_uprights  # noqa: PLC0415
-    from stn_cli.training.text.samples import read_lettering  # noqa: PLC0415
-
-    config = None if path is None else read_config(path)
-    if config is not None and config.text is not None:
-        return read_lettering(data, config.text), _configured(config, settings)
-    uprights = read_uprights(data)
-    return uprights, _configured(config or TrainConfig(foreground=uprights.foreground), settings)
-
-
-def _configured(base: "TrainConfig", settings: dict[str, object]) -> "TrainConfig":
-    import msgspec  # noqa: PLC0415
-
-    from stn_cli.errors import UsageError  # noqa: PLC0415
-    from stn_cli.training.config import TrainConfig  # noqa: PLC0415
-
-    try:
-        return msgspec.convert({**msgspec.to_builtins(base), **settings}, TrainConfig)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"these options do not fit together: {error}") from error
-
-
-def _show(source: "Uprights | Lettering", config: "TrainConfig") -> None:
-    say(f"{source.summary}; {' + '.join(config.objectives)}")
-    for path, reason in source.unreadable[:10]:
-        say(f"left out: {path}: {reason}")
-    if len(source.unreadable) > 10:
-        say(f"left out: {len(source.unreadable) - 10} more")
-    samples = config.steps * config.batch_size
-    say(f"{config.steps} steps of {config.batch_size} samples ({samples:,} in all), seed {config.seed}")
-
-
-def _train(
-    config: "TrainConfig",
-    source: "Uprights | Lettering",
-    out: Path,
-    stop: "GentleStop",
-    *,
-    workers: int,
-    threads: int,
-    keep: int,
-    quiet: bool,
-) -> bool:
-    import torch  # noqa: PLC0415
-
-    from stn_cli.training.data import prepare  # noqa: PLC0415
-    from stn_cli.training.finish import export  # noqa: PLC0415
-    from stn_cli.training.loop import Trainer  # noqa: PLC0415
-
-    torch.set_num_threads(threads)
-    trainer = Trainer(config, prepare(source, config, workers=threads), out, workers=workers, keep=keep)
-    progress = _Progress(config, live=sys.stderr.isatty(), quiet=quiet)
-    if not trainer.train(progress, lambda: stop.signal is not None, lambda said: say(f"warning: {said}")):
-        return False
-    export(trainer, out)
-    overall = trainer.best_validation["overall"]
-    if not quiet:
-        measures = (f"{name} {overall[name]:.3f}" for name in ("right", "accuracy") if name in overall)
-        say(f"best on held-out samples: {', '.join(measures)}")
-    result(str(out))
-    return True
-
-
-class _Progress:
-    """A line with the loss, the rate and the time left: in place on a terminal, every 100 steps elsewhere."""
-
-    def __init__(self, config: "TrainConfig", *, live: bool, quiet: bool) -> None:
-        self.config, self.live, self.quiet = config, live, quiet
-        self.first: tuple[int, float] | None = None
-
-    def __call__(self, step: int, means: dict[str, float]) -> None:
-        first_step, started = self.first = self.first or (step - 1, time.monotonic())
-        if self.quiet or not (step % (10 if self.live else 100) == 0 or step == self.config.steps):
-            return
-        seconds = (time.monotonic() - started) / (step - first_step)
-        left = seconds * (self.config.steps - step)
-        rate = self.config.batch_size / max(seconds, 1e-9)
-        line = (
-            f"step {step}/{self.config.steps}  loss {means['loss']:.4f}  {rate:.0f} images/s  {left / 60:.1f} min left"
+        given = {} if config is None else read_entries(config)
+        given |= {name: value for name, value in options.items() if value is not None}
+        wishes = Wishes(
+            None if transform is None else transform_called(transform),
+            stages,
+            shared,
+            None if input_size is None else parse_size(input_size, "--input"),
+            None if output_size is None else parse_size(output_size, "--output"),
         )
-        sys.stderr.write(f"\r{line}" if self.live else f"{line}\n")
-        if self.live and step == self.config.steps:
-            sys.stderr.write("\n")
+        resources = Resources(workers=workers, threads=threads, device=_device(device), keep=keep)
+        planned = plan(data, given, wishes, resources)
+        if not quiet:
+            for line in understood(planned):
+                say(line)
+        if dry_run:
+            say(f"time       {_time_needed(planned)}")
+            return
+        watchers = [] if quiet else [Terminal(live=sys.stderr.isatty())]
+        with stops_gently() as stop:
+            trainer, checkpoint = run(planned, out, *watchers, is_stopped=lambda: stop.signal is not None)
+        if stop.signal is not None and checkpoint is None:
+            say("stopped. The state is saved; the same command goes on.")
+            raise typer.Exit(stop.exit_code)
+        if checkpoint is not None:
+            if not quiet:
+                best = measures(trainer.best_validation["overall"])
+                say(f"best on held-out images, at step {trainer.best_step}: {best}")
+            result(str(out))
+
+
+def _device(name: str) -> str:
+    from stn_cli.rectify.devices import may_be_accelerated  # noqa: PLC0415
+
+    if not may_be_accelerated(name):
+        return "cpu"
+    from stn_cli.errors import DeviceError  # noqa: PLC0415
+    from stn_cli.rectify.torch_engine import is_available  # noqa: PLC0415
+
+    wanted = "cuda" if name == "auto" else name
+    if is_available(wanted):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted == "cuda" else wanted
+    if name == "auto":
+        return "cpu"
+    raise DeviceError(f"there is no {name} device that torch can use")
+
+
+def _time_needed(plan: "Plan") -> str:
+    """A few steps, timed; nothing is written."""
+    import tempfile  # noqa: PLC0415
+
+    from stn_cli.training.api import trainer_of  # noqa: PLC0415
+    from stn_cli.training.samples import batches  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as nowhere:
+        trainer = trainer_of(plan, Path(nowhere))
+    few = itertools.islice(batches(trainer.data.training, plan.config.batch_size, workers=0), _TIMED_STEPS)
+    times = [time.monotonic()]
+    for batch in few:
+        trainer.one_step(batch)
+        times.append(time.monotonic())
+    steps = sorted(after - before for before, after in itertools.pairwise(times))
+    minutes = steps[len(steps) // 2] * plan.config.steps / 60
+    return f"about {minutes:.0f} minutes on this machine, without validations" if minutes >= 1 else "less than a minute"

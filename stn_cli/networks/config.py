@@ -47,6 +47,32 @@ class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return TransformSpec(self.kind, self.layout)
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far one localization net can go from the identity.
+
+    Attributes:
+        zoom: factor by which a side of the crop shows more, or less, than the whole.
+        turn: degrees.
+        shear: shear factor.
+        shift: of the middle, in half sides of the image.
+        perspective: change of the homogeneous weight from the middle to a border.
+        bend: of each coordinate of a control point, in half sides.
+    """
+
+    zoom: float = 3.0
+    turn: float = 180.0
+    shear: float = 0.7
+    shift: float = 1.0
+    perspective: float = 0.4
+    bend: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not (1 < self.zoom <= 1000 and 0 < self.perspective < 0.5):
+            raise UsageError("limits: 1 < zoom ≤ 1000 and 0 < perspective < 0.5 are needed")
+        if min(self.turn, self.shear, self.shift, self.bend) <= 0:
+            raise UsageError("limits: turn, shear, shift and bend are positive")
+
+
 class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One localization net.
 
@@ -58,7 +84,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         hidden: units between trunk and head.
         channels: of what it sees: 3 for colours, 1 for their luminance.
         margin: it sees the region found so far enlarged by this factor.
-        bound: no parameter moves further than this from the identity (tanh).
+        limits: of the parameters, by what they mean.
+        bound: without limits, no entry of θ moves further than this from the identity (tanh).
         angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
             two that vote on which way is up. With 0 there are no votes, and the angle is regressed.
         pooled_votes: the votes come from what the trunk sees before its last level, averaged along the width: letters
@@ -73,6 +100,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     hidden: int = 128
     channels: int = 3
     margin: float = 1.0
+    limits: Limits | None = None
     bound: float = 2.0
     angle_bins: int = 0
     pooled_votes: bool = False
@@ -86,6 +114,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         if self.angle_bins and self.transform.kind not in ("similarity", "affine", "tps"):
             raise UsageError("angle_bins vote on the angle of similarities, affine maps and splines alone")
+        if self.angle_bins and self.limits is not None:
+            raise UsageError("limits are of nets without angle_bins: votes have no bound")
         if self.angle_bins not in (0, 2) and self.transform.kind == "tps":
             raise UsageError("a spline has two angle_bins, for which way is up, or none")
         if self.pooled_votes and (self.trunk != "conv" or len(self.widths) < 2 or not self.angle_bins):
@@ -114,6 +144,43 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         _check_levels(self.widths, self.input_size)
 
 
+class ReaderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A recogniser of words in the rectified crop.
+
+    Attributes:
+        alphabet: the characters that it knows.
+        input_size: (height, width) of what it sees; every level halves the height, the first two the width.
+        widths: channels of the levels.
+        hidden: channels along the line.
+        channels: of what it sees.
+    """
+
+    alphabet: str
+    input_size: Size = (32, 128)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    hidden: int = 192
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.alphabet or len(set(self.alphabet)) < len(self.alphabet):
+            raise UsageError("a reader needs an alphabet, each character once")
+        if min(self.hidden, self.channels) < 1 or len(self.widths) < 2:
+            raise UsageError("a reader has hidden and channels of 1 at least, and two widths at least")
+        _check_levels(self.widths, (self.input_size[0], 1 << len(self.widths)))
+        if self.input_size[1] < 4:
+            raise UsageError("a reader sees 4 columns at least")
+
+    @property
+    def rows(self) -> int:
+        """Of what the last level sees."""
+        return -(-self.input_size[0] // (1 << len(self.widths)))
+
+    @property
+    def columns(self) -> int:
+        """In which it can tell a character, or none."""
+        return -(-self.input_size[1] // 4)
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rectifier of images: localization nets in series, and perhaps a classifier behind them.
 
@@ -124,13 +191,15 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         fit: how the first stage sees an image: `letterbox` keeps its aspect, `stretch` squeezes it.
         upright_odds: log-odds that what is shown stands upright in its image rather than upside down, where splines
             vote on that; they fade towards a right angle.
-        classifier: reads the crop.
+        classifier: tells the class of the crop.
+        reader: tells the word in the crop.
     """
 
     stages: tuple[LocalizerConfig, ...]
     fit: Literal["letterbox", "stretch"] = "letterbox"
     upright_odds: float = 0.0
     classifier: ClassifierConfig | None = None
+    reader: ReaderConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -140,8 +209,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if any(stage.transform.kind == "affine3d" for stage in self.stages):
             raise UsageError("affine3d is a transform of volumes, not of images")
         channels = {stage.channels for stage in self.stages}
-        if self.classifier is not None:
-            channels.add(self.classifier.channels)
+        channels |= {net.channels for net in (self.classifier, self.reader) if net is not None}
         if channels not in ({1}, {3}):
             raise UsageError("the nets of a model all see colours (channels = 3) or all luminance (channels = 1)")
 
@@ -149,6 +217,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def channels(self) -> int:
         """Of what all nets see."""
         return self.stages[0].channels
+
+    @property
+    def crop_size(self) -> Size:
+        """Of the crop that is read, or else of what the last stage sees."""
+        return (self.reader or self.classifier or self.stages[-1]).input_size
 
 
 def _check_levels(widths: tuple[int, ...], input_size: Size) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.networks.config import LocalizerConfig
+from stn_cli.networks.limited import limited
 
 _LAST_LEVEL = 7
 """Layers of a convolutional trunk's last level, with the flattening."""
@@ -27,11 +28,13 @@ class Pose(NamedTuple):
         confidence: logit of the probability that the pose is right.
         angle_votes: logits over the angle bins, of none where the net has none. Those of a spline, for what it was
             shown being upright or upside down, are not yet in θ: others may have a say in that.
+        reached: how far each number behind θ has gone towards its bound, −1…1; None where nobody can tell.
     """
 
     theta: Float[Tensor, "b dof"]
     confidence: Float[Tensor, " b"]
     angle_votes: Float[Tensor, "b bins"]
+    reached: Float[Tensor, "b dof"] | None = None
 
 
 class Standardize(nn.Module):
@@ -45,9 +48,9 @@ class Standardize(nn.Module):
 
 def conv_trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
     """A convolution of 5×5, then levels of two of 3×3; the first, and the second of each level, halve the size."""
-    layers: list[nn.Module] = [*_conv(channels, widths[0], kernel=5, stride=2)]
+    layers: list[nn.Module] = [*conv_layers(channels, widths[0], kernel=5, stride=2)]
     for narrow, wide in itertools.pairwise(widths):
-        layers += [*_conv(narrow, narrow), *_conv(narrow, wide, stride=2)]
+        layers += [*conv_layers(narrow, narrow), *conv_layers(narrow, wide, stride=2)]
     return nn.Sequential(*layers, nn.Flatten())
 
 
@@ -92,12 +95,22 @@ class LocalizationNet(nn.Module):
         levels = cast("nn.Sequential", self.trunk[1])
         fine = levels[:-_LAST_LEVEL](self.trunk[0](x))
         raw = self.head(self.trunk[2:](levels[-_LAST_LEVEL:](fine))).float()
-        dof, bound = len(self.identity), self.config.bound
-        step = bound * torch.tanh(raw[:, :dof] / bound)
+        dof = len(self.identity)
         votes = raw[:, dof + 1 :] if self.votes is None else self.votes(fine).float()
-        votes_decide = self.config.angle_bins and self.config.transform.kind != "tps"
-        theta = self._by_votes(step, votes) if votes_decide else self.identity + step
-        return Pose(theta, raw[:, dof], votes)
+        theta, reached = self._theta(raw[:, :dof], votes)
+        return Pose(theta, raw[:, dof], votes, reached)
+
+    def _theta(
+        self, raw: Float[Tensor, "b dof"], votes: Float[Tensor, "b bins"]
+    ) -> tuple[Float[Tensor, "b dof"], Float[Tensor, "b dof"]]:
+        config = self.config
+        if config.limits is not None:
+            return limited(raw, self.identity, config.transform, config.limits)
+        reached = torch.tanh(raw / config.bound)
+        step = config.bound * reached
+        if config.angle_bins and config.transform.kind != "tps":
+            return self._by_votes(step, votes), reached
+        return self.identity + step, reached
 
     def _by_votes(self, step: Float[Tensor, "b dof"], votes: Float[Tensor, "b bins"]) -> Float[Tensor, "b dof"]:
         """θ whose angle the votes decide; the step leads from the identity to it as if nothing were turned."""
@@ -121,7 +134,7 @@ def _pooled_votes(config: LocalizerConfig) -> nn.Sequential:
     last = nn.Linear(config.hidden, config.angle_bins)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    letters = _conv(config.widths[-2], config.widths[-1])
+    letters = conv_layers(config.widths[-2], config.widths[-1])
     hidden = nn.Linear(config.widths[-1] * height, config.hidden)
     return nn.Sequential(*letters, _MeanOfLast(), nn.Flatten(), hidden, nn.ReLU(inplace=True), last)
 
@@ -145,7 +158,8 @@ def _turned_box(step: Float[Tensor, "b 6"], angle: Float[Tensor, " b"]) -> Float
     return torch.stack((along[0], across[0], shift_x, along[1], across[1], shift_y), dim=1)
 
 
-def _conv(narrow: int, wide: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:
+def conv_layers(narrow: int, wide: int, *, kernel: int = 3, stride: int | tuple[int, int] = 1) -> tuple[nn.Module, ...]:
+    """A convolution that keeps the size, or divides it by its stride, normalised over the batch and rectified."""
     convolution = nn.Conv2d(narrow, wide, kernel, stride, kernel // 2, bias=False)
     return convolution, nn.BatchNorm2d(wide), nn.ReLU(inplace=True)
 

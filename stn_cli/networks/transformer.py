@@ -118,8 +118,16 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *crop"]:
         return self.sample(x, self.locate(x).transform)
 
-    def sample(self, x: Float[Tensor, "b c *size"], transform: Transform) -> Float[Tensor, "b c *crop"]:
-        return sample(x, transform, self.output_size, resample=self.resample, fill=self.fill)
+    def sample(
+        self, x: Float[Tensor, "b c *size"], transform: Transform, size: Sequence[int] | None = None
+    ) -> Float[Tensor, "b c *crop"]:
+        """The crop that `transform` shows of `x`, of `output_size` or another."""
+        return sample(x, transform, tuple(size or self.output_size), resample=self.resample, fill=self.fill)
+
+    def whole(self, x: Float[Tensor, "b c *size"]) -> Transform:
+        """What the first stage starts from: all of `x`, (b, dof)."""
+        frame = self._first_frame(x, cast("Stage", self.stages[0]))
+        return dataclasses.replace(frame, theta=frame.theta.expand(len(x), -1))  # type: ignore[type-var]
 
     def locate(
         self, x: Float[Tensor, "b c *size"], *, detach: bool = False, start: Start | None = None, skip: int = 0

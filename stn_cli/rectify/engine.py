@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from stn_cli.checkpoints import Checkpoint
-from stn_cli.checkpoints.header import graph_names
+from stn_cli.checkpoints.header import CLASSIFIER, READER, graph_names, localizer_names
 from stn_cli.errors import DeviceError, ModelError
 from stn_cli.geometry import (
     Affine,
@@ -46,7 +46,7 @@ class Location:
     Attributes:
         transform: crop → image, both normalised.
         confidence: probability that it is right, 0…1.
-        label, label_confidence: of the crop, where the model has a classifier.
+        label, label_confidence: of the crop, where the model has a classifier or a reader.
     """
 
     transform: Transform
@@ -62,7 +62,7 @@ class Located:
     Attributes:
         transforms: a batch of them.
         confidence: of each.
-        labels: of each, with their probabilities; None where the model has no classifier.
+        labels: of each, with their probabilities; None where the model has neither classifier nor reader.
     """
 
     transforms: Transform
@@ -119,13 +119,11 @@ class Engine(ABC):
         return [None] * len(transforms)
 
     def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> Located:
-        """Runs all stages, then the classifier, on the small copies of a batch of images of (height, width)."""
+        """Runs all stages, then what reads the crop, on the small copies of a batch of images of (height, width)."""
         found = self._whole(sizes)
         odds, confidence = np.zeros(len(smalls)), np.ones(len(smalls))
         taken = [self.take(small) for small in smalls]
-        *localizers, last = graph_names(self.model)
-        localizers += [last] if self.model.classifier is None else []
-        named = list(zip(localizers, self.model.stages, strict=True))
+        named = list(zip(localizer_names(self.model), self.model.stages, strict=True))
         for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):
             views = self.views(taken, enlarged(found, stage.margin), stage.input_size, each)
             theta, confidence, *upright = self.infer(graph, views)
@@ -136,7 +134,7 @@ class Engine(ABC):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
                 sure = odds + upright_odds(found, self.model.upright_odds)
                 confidence = confidence / (1 + np.exp(-sure))
-        return Located(found, confidence, self._classify(taken, found, each))
+        return Located(found, confidence, self._labels(taken, found, each))
 
     def _whole(self, sizes: Sequence[Size]) -> Transform:
         if self.model.fit == "letterbox":
@@ -144,16 +142,29 @@ class Engine(ABC):
             return Affine(np.stack([letterbox(size, input_size).theta for size in sizes]))
         return Attention(np.tile(Attention.identity_theta, (len(sizes), 1)))
 
-    def _classify(
+    def _labels(
         self, taken: Sequence[Any], transforms: Transform, each: Each
     ) -> Sequence[tuple[str, float] | tuple[None, None]]:
-        classifier = self.model.classifier
-        if classifier is None:
-            return [(None, None)] * len(taken)
-        views = self.views(taken, transforms, classifier.input_size, each)
-        (probabilities,) = self.infer("classifier.onnx", views)
-        best = probabilities.argmax(axis=1)
-        return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+        if reader := self.model.reader:
+            views = self.views(taken, transforms, reader.input_size, each)
+            (probabilities,) = self.infer(READER, views)
+            return [best_path(columns, reader.alphabet) for columns in probabilities]
+        if classifier := self.model.classifier:
+            views = self.views(taken, transforms, classifier.input_size, each)
+            (probabilities,) = self.infer(CLASSIFIER, views)
+            best = probabilities.argmax(axis=1)
+            return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+        return [(None, None)] * len(taken)
+
+
+def best_path(columns: Float[np.ndarray, "columns characters"], alphabet: str) -> tuple[str, float]:
+    """The most probable path of a connectionist temporal classification, and its probability (Graves et al. 2006).
+
+    The first character of each column is the blank.
+    """
+    best = columns.argmax(axis=1)
+    kept = best[(best != 0) & (np.diff(best, prepend=0) != 0)]
+    return "".join(alphabet[number - 1] for number in kept), float(columns.max(axis=1).prod())
 
 
 class OnnxEngine(Engine):
@@ -241,6 +252,8 @@ def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:
     if number < len(model.stages):
         stage = model.stages[number]
         return [[stage.transform.spec.dof], [], *([[]] if stage.votes_on_up else [])]
+    if graph == READER and model.reader:
+        return [[model.reader.columns, len(model.reader.alphabet) + 1]]
     return [[len(model.classifier.classes) if model.classifier else 0]]
 
 

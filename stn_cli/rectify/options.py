@@ -71,10 +71,10 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.resample in RESAMPLES, f"--resample is one of {', '.join(RESAMPLES)}")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """`HxW` as (height, width)."""
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """`HxW` as (height, width); `option` names what it was given for."""
     height, _, width = text.lower().partition("x")
-    _require(height.isdecimal() and width.isdecimal(), f"--size {text!r} is not HEIGHTxWIDTH, such as 32x100")
+    _require(height.isdecimal() and width.isdecimal(), f"{option} {text!r} is not HEIGHTxWIDTH, such as 32x100")
     return int(height), int(width)
 
 

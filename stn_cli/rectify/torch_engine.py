@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from stn_cli.checkpoints import Checkpoint
-from stn_cli.checkpoints.export import ClassifierGraph, LocalizerGraph
-from stn_cli.checkpoints.header import graph_names
+from stn_cli.checkpoints.export import runnable_nets
 from stn_cli.checkpoints.weights import inference_model, load_model
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels, Size
@@ -33,12 +32,8 @@ class TorchEngine(Engine):
     def __init__(self, checkpoint: Checkpoint, device: str) -> None:
         super().__init__(checkpoint)
         self.device = torch.device(device)
-        model = inference_model(load_model(checkpoint))
-        graphs: list[nn.Module] = [LocalizerGraph(stage.localizer) for stage in model.transformer.stages]  # type: ignore[arg-type]
-        if model.classifier is not None:
-            graphs.append(ClassifierGraph(model.classifier))
-        self.nets = dict(zip(graph_names(self.model), graphs, strict=True))
-        for net in graphs:
+        self.nets = runnable_nets(inference_model(load_model(checkpoint)))
+        for net in self.nets.values():
             net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def take(self, small: Small) -> Float[Tensor, "1 c h w"]:

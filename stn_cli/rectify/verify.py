@@ -58,7 +58,7 @@ def _outputs(engine: OnnxEngine, images: np.ndarray) -> dict[str, np.ndarray]:
         "outline": outlines.astype(np.float32),
         "confidence": np.array([location.confidence for location in located], np.float32),
     }
-    if engine.model.classifier is not None:
+    if engine.model.classifier or engine.model.reader:
         sure = [location.label_confidence for location in located]
         outputs["label_confidence"] = np.array(sure, np.float32)
     return outputs

@@ -1,7 +1,7 @@
 """What a training run is told: frozen structures, read from a TOML file and saved with the run."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,6 +10,8 @@ from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.text.config import TextConfig
 
 Range = tuple[float, float]
+Objective = Literal["straighten", "classify", "read"]
+OBJECTIVES: tuple[Objective, ...] = ("straighten", "classify", "read")
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,28 +56,80 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise UsageError(f"scene {self.name!r}: 0 ≤ perspective < 0.5 and 0 ≤ reach ≤ 1 are needed")
 
 
+class Augment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How training moves examples that are taken as they are; each within ± what is said.
+
+    Attributes:
+        rotation: degrees.
+        scale: factor by which the image grows or shrinks; a third of that (in its logarithm) changes its aspect.
+        shear: shear factor.
+        shift: half sides of the image.
+        light: share by which contrast and brightness change.
+    """
+
+    rotation: float = 10.0
+    scale: float = 1.15
+    shear: float = 0.1
+    shift: float = 0.1
+    light: float = 0.3
+
+    def __post_init__(self) -> None:
+        if min(self.rotation, self.shear, self.shift, self.light) < 0 or self.scale < 1 or self.light >= 1:
+            raise UsageError("augment: rotation, shear and shift are not negative, scale is at least 1, 0 ≤ light < 1")
+
+
+class Penalties(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Weights of what keeps a transformer sane that learns from what stands behind it.
+
+    Attributes:
+        out_of_frame: how far points of the crop lie outside the image, in half sides, on average.
+        fold: how far the map is from keeping its orientation, where it is near turning over.
+        area: logarithm of the share of the image that the crop shows: a window no larger than what is needed.
+    """
+
+    out_of_frame: float = 1.0
+    fold: float = 1.0
+    area: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.out_of_frame, self.fold, self.area) < 0:
+            raise UsageError("penalties are not negative")
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training run.
 
     Attributes:
         name: of the model.
         description: one line for its card and `stn models list`.
-        objectives: `straighten` learns from the known distortion, `classify` from the labels alone; both add up.
+        objectives: `straighten` learns from the known pose, `classify` from the labels alone, `read` from
+            transcriptions alone; they add up, by their weights.
         text: words that are rendered for training, from folders of fonts; instead of images and scenes.
         foreground: `ink` treats images as bright strokes on black, put on backgrounds of any colour; `opaque`
             treats them as pictures.
         scenes: what is done to the upright images; with none, images are taken as they are.
+        augment: how images that are taken as they are differ from one epoch to the next.
         stages: localization nets in series; output classes come from the data.
         right: a pose counts as right when its border errs by less than this share of its height, on average; the
             confidence predicts that.
         upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
         canvas: side in pixels of the square image that the model sees in training.
         classifier_size, classifier_widths, classifier_hidden: of the classifier behind the transformer.
-        classify_weight: weight of the classification loss against the geometric one.
+        alphabet, reader_size, reader_widths, reader_hidden: of the reader behind the transformer; an empty alphabet is
+            that of the data.
+        straighten_weight, classify_weight, read_weight: of the objectives.
+        penalties: on transforms that no known pose supervises.
         batch_size, steps: a sample is drawn anew for each of batch_size × steps.
         learning_rate, localizer_scale: peak rate, and its factor for the localization nets.
         warmup, weight_decay, clip, ema: steps of linear warm-up; AdamW's decay; gradient norm; averaging of weights.
-        validate_every, validation_samples, validation_share: of the images, held out by position.
+        accumulate: pieces in which a batch is computed, one after the other, where memory does not hold it whole.
+        validate_every: steps between two validations.
+        validation_samples: of distorted or rendered images; those that are taken as they are all take part.
+        validation_share: of the images, held out by a hash of each where the data itself has no such part.
+        labels, group_by: a table of labels, and what in a name says which images stay together; see
+            `training.examples`.
+        patience: validations without a better score after which the run ends; 0 for never.
+        bypassed: the transformer is left out, for comparison: crops are the whole images.
         resample: how training reads its canvases. `bilinear` is faster, and right where they are smooth enough.
         precision: of the networks in training; geometry and sampling are always float32.
         start: name or folder of a checkpoint whose weights, where they fit, the run starts from; hidden units that
@@ -89,10 +143,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: str = "rectifier"
     description: str = ""
-    objectives: tuple[Literal["straighten", "classify"], ...] = ("straighten",)
+    objectives: tuple[Objective, ...] = ("straighten",)
     text: TextConfig | None = None
     foreground: Literal["ink", "opaque"] = "opaque"
-    scenes: tuple[Scene, ...] = (Scene(),)
+    scenes: tuple[Scene, ...] = ()
+    augment: Augment = Augment()
     stages: tuple[LocalizerConfig, ...] = (
         LocalizerConfig(transform=TransformConfig("similarity"), input_size=(48, 48), angle_bins=36),
     )
@@ -102,8 +157,16 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     classifier_size: tuple[int, int] = (28, 28)
     classifier_widths: tuple[int, ...] = (16, 32, 64)
     classifier_hidden: int = 48
-    classify_weight: float = 0.1
+    alphabet: str = ""
+    reader_size: tuple[int, int] = (32, 128)
+    reader_widths: tuple[int, ...] = (32, 64, 96, 128)
+    reader_hidden: int = 192
+    straighten_weight: float = 1.0
+    classify_weight: float = 1.0
+    read_weight: float = 1.0
+    penalties: Penalties = Penalties()
     batch_size: int = 128
+    accumulate: int = 1
     steps: int = 4000
     learning_rate: float = 2e-3
     localizer_scale: float = 1.0
@@ -114,6 +177,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     validate_every: int = 500
     validation_samples: int = 2000
     validation_share: float = 0.1
+    labels: str | None = None
+    group_by: str | None = None
+    patience: int = 0
+    bypassed: bool = False
     resample: Literal["auto", "bilinear"] = "auto"
     precision: Literal["float32", "bf16"] = "float32"
     start: str | None = None
@@ -124,12 +191,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.objectives or set(self.objectives) - {"straighten", "classify"}:
-            raise UsageError(f"objectives are straighten and classify, not {', '.join(self.objectives) or 'none'}")
-        if "straighten" in self.objectives and not self.scenes:
-            raise UsageError("straighten needs at least one scene: it learns from distortions that it makes itself")
-        if min(self.batch_size, self.steps, self.validate_every, self.validation_samples) < 1:
-            raise UsageError("batch_size, steps, validate_every and validation_samples are at least 1")
+        if not self.objectives or set(self.objectives) - set(OBJECTIVES):
+            given = ", ".join(self.objectives) or "none"
+            raise UsageError(f"objectives are straighten, classify and read, not {given}")
+        if min(self.batch_size, self.steps, self.accumulate, self.validate_every, self.validation_samples) < 1:
+            raise UsageError("batch_size, steps, accumulate, validate_every and validation_samples are at least 1")
+        if self.patience < 0:
+            raise UsageError("patience is not negative")
+        if self.bypassed and "straighten" in self.objectives:
+            raise UsageError("a bypassed transformer learns nothing: it is of runs that classify or read alone")
         if self.scenes and not any(scene.weight > 0 for scene in self.scenes):
             raise UsageError("at least one scene needs a weight above 0")
         if self.canvas < 8 or self.seed < 0 or self.warmup < 0:
@@ -142,15 +212,31 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("frozen is less than the number of stages, and 0 but for rendered words")
         if self.right <= 0 or min(*self.crop_margin, self.straight_within) < 0:
             raise UsageError("right is positive, crop_margin and straight_within are not negative")
+        if min(self.straighten_weight, self.classify_weight, self.read_weight) < 0:
+            raise UsageError("weights of objectives are not negative")
         if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.localizer_scale < 0:
             raise UsageError("learning_rate and clip are positive, weight_decay and localizer_scale are not negative")
+
+    @property
+    def channels(self) -> int:
+        """Of what the nets see."""
+        return self.stages[0].channels
 
 
 def read_config(path: Path) -> TrainConfig:
     """The configuration in a TOML file; unknown or ill-typed entries are a UsageError that names them."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=TrainConfig)
+        return msgspec.convert(read_entries(path), TrainConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def read_entries(path: Path) -> dict[str, Any]:
+    """The entries of a TOML file, as they are; UsageError if it cannot be read, or is none."""
+    try:
+        entries: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
+    return entries

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from stn_cli.errors import TrainingDataError
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.samples import Samples, UprightSamples
-from stn_cli.training.sources import Uprights
+from stn_cli.training.examples import Dataset
+from stn_cli.training.samples import DistortedSamples, GivenSamples, Samples
 from stn_cli.training.text.samples import Lettering, held_out_samples, training_samples
 
 _VALIDATION_SEED_OFFSET = 1_000_003
@@ -12,37 +13,70 @@ _VALIDATION_SEED_OFFSET = 1_000_003
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Endless samples, and held-out ones.
+    """Samples to learn from, as many as a run takes, and held-out ones.
 
     Attributes:
         training, held_out: as said.
         classes: names of the classes in order, empty if there are none.
+        alphabet: characters of the transcriptions, empty if there are none.
         described: what the data is, for the checkpoint's record of its training.
     """
 
     training: Samples
     held_out: Samples
     classes: tuple[str, ...]
+    alphabet: str
     described: dict[str, int]
 
 
-def prepare(source: Uprights | Lettering, config: TrainConfig, *, workers: int = 1) -> TrainingData:
-    """Splits the source, and renders what has to be rendered."""
+def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 1) -> TrainingData:
+    """Distorts what is to be straightened, and renders what has to be rendered.
+
+    Raises:
+        TrainingDataError: the data lacks what an objective needs.
+    """
     seeds = config.seed, config.seed + _VALIDATION_SEED_OFFSET
     lengths = config.steps * config.batch_size, config.validation_samples
-    if isinstance(source, Uprights):
-        training, held_out = source.split(config.validation_share)
-        return TrainingData(
-            UprightSamples(training, config, seed=seeds[0], length=lengths[0]),
-            UprightSamples(held_out, config, seed=seeds[1], length=lengths[1]),
-            source.classes,
-            {"images": len(training.images)},
-        )
+    if isinstance(source, Dataset):
+        check_objectives(source, config)
+        training: Samples
+        held_out: Samples
+        if config.scenes:
+            training = DistortedSamples(source.train, config, seed=seeds[0], length=lengths[0])
+            held_out = DistortedSamples(source.validation, config, seed=seeds[1], length=lengths[1])
+        else:
+            training = GivenSamples(source.train, config, seed=seeds[0], length=lengths[0], moved=True)
+            held_out = GivenSamples(source.validation, config, seed=seeds[1], moved=False)
+        return TrainingData(training, held_out, source.classes, config.alphabet, {"images": len(source.train)})
     assert config.text is not None
     common = {"canvas": config.canvas, "workers": workers}
     return TrainingData(
         training_samples(source, config.text, seed=seeds[0], length=lengths[0], **common),
         held_out_samples(source, config.text, seed=seeds[1], length=lengths[1], **common),
         (),
+        "",
         {"fonts": len(source.fonts), "words": len(source.words)},
     )
+
+
+def check_objectives(source: Dataset, config: TrainConfig) -> None:
+    """TrainingDataError unless the data has what the objectives need."""
+    train = source.train
+    if "classify" in config.objectives:
+        if len(source.classes) < 2:
+            raise TrainingDataError(
+                f"classify needs two classes or more; the data has {len(source.classes)}",
+                remedy="Put the images into one folder for each class, or name classes in labels.tsv.",
+            )
+        if not (train.labels >= 0).any():
+            raise TrainingDataError("classify needs images with a class; those of the training part have none")
+    if "read" in config.objectives and not (any(train.texts) and config.alphabet):
+        raise TrainingDataError(
+            "read needs transcriptions; the data has none",
+            remedy="Name them in labels.tsv (file, text), or in a .txt file beside each image.",
+        )
+    if "straighten" in config.objectives and not config.scenes and train.corners is None:
+        raise TrainingDataError(
+            "straighten needs true poses: scenes that distort upright images, or corners in the table of labels",
+            remedy="Add a [[scenes]] table to the configuration.",
+        )

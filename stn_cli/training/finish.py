@@ -34,11 +34,11 @@ def export(trainer: Trainer, path: Path) -> Checkpoint:
             **trainer.data.described,
             "config": msgspec.to_builtins(config),
         },
-        metrics=msgspec.convert(trainer.best_validation, Metrics),
+        metrics=Metrics(**{name: trainer.best_validation[name] for name in ("overall", "scenes")}),
         min_confidence=config.min_confidence,
         crop_margin=config.crop_margin,
         straight_within=config.straight_within,
     )
-    canvases = [trainer.data.held_out[index].canvas.numpy() for index in range(_GOLDEN_IMAGES)]
-    write_golden(checkpoint, np.ascontiguousarray(np.stack(canvases).transpose(0, 2, 3, 1)))
+    canvases = trainer.data.held_out.__getitems__(range(_GOLDEN_IMAGES)).canvas.numpy()
+    write_golden(checkpoint, np.ascontiguousarray(canvases.transpose(0, 2, 3, 1)))
     return checkpoint

@@ -4,8 +4,8 @@ import itertools
 import json
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -14,29 +14,30 @@ import msgspec
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
-from stn_cli.errors import StnError, StorageError, TrainingDataError, UsageError
+from stn_cli.errors import StnError, StorageError, UsageError
 from stn_cli.images import exclusive, remove_leftovers, write_atomically
-from stn_cli.networks.config import ClassifierConfig, ModelConfig
+from stn_cli.networks.config import ClassifierConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.model import Rectifier
+from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import TrainingData
 from stn_cli.training.objectives import Losses, losses
 from stn_cli.training.revival import revive
-from stn_cli.training.samples import Batch, batches
+from stn_cli.training.samples import Batch, batches, split
 from stn_cli.training.starts import disturbed
 from stn_cli.training.states import States
+from stn_cli.training.team import ALONE, Team
 from stn_cli.training.validation import Validation, validate
+from stn_cli.training.watching import Watcher
 
 CONFIG, LOG = "config.json", "log.jsonl"
 _LOG_EVERY = 50
 _LOOKED_AT = 8
 """Batches on which a hidden unit must fire once, or begins anew."""
-
-Progress = Callable[[int, dict[str, float]], None]
 
 
 class Diverged(StnError):
@@ -48,17 +49,24 @@ class Diverged(StnError):
 
 def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
     """The model that a run trains, given the classes that its data turned out to have."""
-    if "classify" in config.objectives and len(classes) < 2:
-        raise TrainingDataError(f"classify needs two classes or more; the data has {len(classes)}")
-    classifier = None
+    classifier = reader = None
     if "classify" in config.objectives:
         classifier = ClassifierConfig(
             classes=classes,
             input_size=config.classifier_size,
             widths=config.classifier_widths,
             hidden=config.classifier_hidden,
+            channels=config.channels,
         )
-    return ModelConfig(stages=config.stages, classifier=classifier, upright_odds=config.upright_odds)
+    if "read" in config.objectives:
+        reader = ReaderConfig(
+            alphabet=config.alphabet,
+            input_size=config.reader_size,
+            widths=config.reader_widths,
+            hidden=config.reader_hidden,
+            channels=config.channels,
+        )
+    return ModelConfig(stages=config.stages, classifier=classifier, reader=reader, upright_odds=config.upright_odds)
 
 
 class Trainer:
@@ -66,68 +74,84 @@ class Trainer:
 
     N steps equal k steps, an interruption and N − k steps, bit for bit on a CPU with the same number of threads:
     samples and dropout depend on (seed, step) alone.
+
+    Several processes that share a run each take their part of every batch, and average their gradients; the first
+    alone validates, logs and writes.
     """
 
-    def __init__(self, config: TrainConfig, data: TrainingData, run: Path, *, workers: int = 1, keep: int = 2) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        run: Path,
+        *,
+        workers: int = 1,
+        keep: int = 2,
+        device: str = "cpu",
+        team: Team = ALONE,
+    ) -> None:
         self.config, self.data, self.run, self.workers = config, data, run, workers
+        self.device, self.team = device, team
         self.states = States(run, keep)
         torch.manual_seed(config.seed)
         self.model_config = model_config(config, data.classes)
-        self.model = Rectifier(self.model_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = Rectifier(self.model_config)
         self.model.transformer.resample = config.resample
         if config.start is not None:
             _start_from(self.model, load_model(open_checkpoint(config.start)))
             revive(self.model, self._looked_at(), first=config.frozen)
         self.model.transformer.stages[: config.frozen].requires_grad_(False)
-        self.average = AveragedModel(
-            self.model,
-            multi_avg_fn=get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
+        if config.bypassed:
+            self.model.transformer.requires_grad_(False)
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.optimizer = _optimizer(self.model, config)
-        self.step, self.best_score, self.last_norm = 0, -math.inf, 0.0
+        self.shared = team.share(self.model)
+        self.step, self.best_score, self.best_step, self.last_norm = 0, -math.inf, 0, 0.0
         self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_validation: dict[str, Any] = {}
 
-    def train(
-        self,
-        progress: Progress,
-        is_stopped: Callable[[], bool] = lambda: False,
-        warn: Callable[[str], None] = warnings.warn,
-    ) -> bool:
+    def train(self, *watchers: Watcher, is_stopped: Callable[[], bool] = lambda: False) -> bool:
         """Trains to the last step, validating and saving on the way; returns whether it came so far.
 
         Args:
-            progress: hears of every step.
+            watchers: hear of every step, in the first process of a team.
             is_stopped: once it says so, the state is saved and no further step is made.
-            warn: hears of states that are damaged; the run goes on from an earlier one then.
 
         Raises:
             Diverged: the loss or its gradient is no longer finite.
             StorageError, UsageError: the folder cannot be used, or is that of another run or of one under way.
         """
-        self._make_folder()
-        with exclusive(self.run):
-            self._prepare(warn)
-            return self._train(progress, is_stopped)
+        watchers = watchers if self.team.is_first else ()
+        with self._folder():
+            self._prepare(watchers)
+            for watcher in watchers:
+                watcher.started(self)
+            finished = self._train(watchers, is_stopped)
+            for watcher in watchers if finished else ():
+                watcher.finished(self)
+            return finished
 
-    def _train(self, progress: Progress, is_stopped: Callable[[], bool]) -> bool:
+    def _train(self, watchers: Sequence[Watcher], is_stopped: Callable[[], bool]) -> bool:
         started, recent = time.monotonic(), self.recent
-        for batch in self._batches():
-            if is_stopped():
+        for batch in self._batches() if not self._is_over() else ():
+            if self.team.any(is_stopped()):
                 self.save()
                 return False
-            parts = self._one_step(batch)
+            parts = self.one_step(batch)
             self.step += 1
             recent.add(parts)
-            progress(self.step, recent.means())
+            for watcher in watchers:
+                watcher.stepped(self, recent.means())
             if self.step % _LOG_EVERY == 0:
                 seconds = time.monotonic() - started
                 self._log({"step": self.step, "seconds": round(seconds, 1), **recent.means(), "rate": self._rate()})
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-                self._validate()
+                self._validate(watchers)
                 self.save()
+                if self._is_over():
+                    break
         return True
 
     def best_model(self) -> Rectifier:
@@ -137,6 +161,10 @@ class Trainer:
         model = Rectifier(self.model_config)
         model.load_state_dict(self.best_weights)
         return model.eval()
+
+    def averaged_model(self) -> Rectifier:
+        """The running average of the weights, as it is now; where it is, not a copy."""
+        return cast("Rectifier", self.average.module).eval()
 
     def save(self) -> None:
         """Writes the state from which the run can go on; Diverged, and the states before stay, if it is not finite."""
@@ -149,80 +177,103 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "recent": self.recent.values,
             "best_score": self.best_score,
+            "best_step": self.best_step,
             "best_weights": self.best_weights,
             "best_validation": json.dumps(self.best_validation),
         }
-        self.states.save(self.step, state)
+        if self.team.is_first:
+            self.states.save(self.step, state)
 
-    def _make_folder(self) -> None:
+    @contextmanager
+    def _folder(self) -> Iterator[None]:
+        """The folder of the run, for this process or its team alone."""
         try:
             self.run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self.run} cannot be created: {error.strerror}") from error
+        with exclusive(self.run) if self.team.is_first else nullcontext():
+            yield
 
-    def _prepare(self, warn: Callable[[str], None]) -> None:
+    def _prepare(self, watchers: Sequence[Watcher]) -> None:
         """A new run, or the newest state of the one that is there."""
-        wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
-        path = self.run / CONFIG
-        if path.exists() and _read_config(path) != self.config:
-            raise UsageError(
-                f"{self.run} holds a run with another configuration",
-                remedy="Choose another folder with -o, or repeat the options that started the run.",
-            )
-        remove_leftovers(self.run, is_ours=True)
-        write_atomically(path, wanted)
+        if self.team.is_first:
+            wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
+            path = self.run / CONFIG
+            if path.exists() and _read_config(path) != self.config:
+                raise UsageError(
+                    f"{self.run} holds a run with another configuration",
+                    remedy="Choose another folder with -o, or repeat the options that started the run.",
+                )
+            remove_leftovers(self.run, is_ours=True)
+            write_atomically(path, wanted)
+        self.team.wait()
         for damage in self.states.restore(self._load):
-            warn(damage)
-        _truncate_log(self.run / LOG, self.step)
+            for watcher in watchers:
+                watcher.warned(damage)
+        if self.team.is_first:
+            _truncate_log(self.run / LOG, self.step)
 
     def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best_score = state["step"], state["best_score"]
+        self.step, self.best_score, self.best_step = state["step"], state["best_score"], state["best_step"]
         self.recent.values = state["recent"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
+
+    def _is_over(self) -> bool:
+        """All steps were made, or the score has not risen for too many validations."""
+        patience = self.config.patience * self.config.validate_every
+        return self.step >= self.config.steps or (patience > 0 and self.step - self.best_step >= patience)
 
     def _looked_at(self) -> Float[Tensor, "n c side side"]:
         some = itertools.islice(batches(self.data.training, self.config.batch_size, workers=self.workers), _LOOKED_AT)
         return torch.cat([batch.canvas for batch in some]).float() / 255
 
     def _batches(self) -> Iterator[Batch]:
-        return batches(self.data.training, self.config.batch_size, first=self.step, workers=self.workers)
+        part = self.team.rank, self.team.size
+        return batches(self.data.training, self.config.batch_size, first=self.step, workers=self.workers, part=part)
 
-    def _one_step(self, batch: Batch) -> Losses:
+    def one_step(self, batch: Batch) -> Losses:
         self.model.train()
         torch.manual_seed(hash((self.config.seed, self.step)))
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate() * group["scale"]
-        images = (batch.canvas.float() / 255).contiguous(memory_format=torch.channels_last)
-        config, bent = self.config, batch.truth.shape[1] > 4
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.model(
-                images,
-                detach="straighten" in config.objectives,
-                start=disturbed(batch.truth, near=config.frozen > 0) if bent else None,
-                skip=config.frozen,
-            )
-        parts = losses(
-            output,
-            batch.truth,
-            batch.label,
-            self.model_config,
-            right=config.right,
-            classify_weight=config.classify_weight,
-        )
-        broken = [name for name, part in parts._asdict().items() if not bool(torch.isfinite(part))]
-        if broken:
-            raise self._diverged(f"the loss ({' + '.join(broken)})")
         self.optimizer.zero_grad()
-        parts.total.backward()  # type: ignore[no-untyped-call]
+        sums: Losses = {}
+        pieces = split(batch, self.config.accumulate)
+        for number, piece in enumerate(pieces, 1):
+            share = len(piece.label) / len(batch.label)
+            with self.team.gradients_kept(self.shared, last=number == len(pieces)):
+                parts = {name: share * part for name, part in self._losses(piece).items()}
+                torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+            for name, part in parts.items():
+                sums[name] = sums.get(name, 0.0) + part.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not bool(torch.isfinite(norm)):
             raise self._diverged("the gradient")
         self.last_norm = float(norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
+        return sums
+
+    def _losses(self, batch: Batch) -> Losses:
+        config, bent = self.config, batch.truth.shape[1] > 4
+        batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
+        images = (batch.canvas.float() / 255).contiguous(memory_format=torch.channels_last)
+        device = torch.device(self.device).type
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+            output = self.shared(
+                images,
+                detach="straighten" in config.objectives,
+                start=disturbed(batch.truth, near=config.frozen > 0) if bent else None,
+                skip=config.frozen,
+                bypass=config.bypassed,
+            )
+        parts = losses(output, batch, self.model_config, config)
+        broken = [name for name, part in parts.items() if not bool(torch.isfinite(part))]
+        if broken:
+            raise self._diverged(f"the loss ({' + '.join(broken)})")
         return parts
 
     def _diverged(self, what: str) -> Diverged:
@@ -236,18 +287,50 @@ class Trainer:
         progress = (self.step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    def _validate(self) -> Validation:
-        model = cast("Rectifier", self.average.module)
-        result = validate(model, self.data.held_out, self.config, workers=self.workers)
-        if result.score > self.best_score:
-            self.best_score, self.best_validation = result.score, asdict(result)
-            self.best_weights = {name: value.clone() for name, value in self.average.module.state_dict().items()}
-        self._log({"step": self.step, "validation": asdict(result), "score": result.score})
-        return result
+    def _validate(self, watchers: Sequence[Watcher]) -> None:
+        """Measures the averaged weights, and keeps them if they are the best so far."""
+        score = 0.0
+        if self.team.is_first:
+            model = self.averaged_model()
+            result = validate(model, self.data.held_out, self.config, device=self.device, workers=self.workers)
+            if result.score > self.best_score:
+                self.best_validation = asdict(result)
+                self.best_weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+            self._log({"step": self.step, "validation": asdict(result)})
+            for watcher in watchers:
+                watcher.validated(self, result)
+            self._examine(result, watchers)
+            score = result.score
+        score = self.team.told(score)
+        if score > self.best_score:
+            self.best_score, self.best_step = score, self.step
+
+    def _examine(self, result: Validation, watchers: Sequence[Watcher]) -> None:
+        """Names what is amiss, in the log and to whoever watches."""
+        if self.config.bypassed:
+            return
+        for symptom in symptoms(result.overall, self.step / self.config.steps):
+            self._log({"step": self.step, "warning": symptom.what, "remedy": symptom.remedy})
+            for watcher in watchers:
+                watcher.warned(f"at step {self.step} the transformer is {symptom.what}; {symptom.remedy}")
 
     def _log(self, entry: dict[str, Any]) -> None:
-        with (self.run / LOG).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(entry) + "\n")
+        if self.team.is_first:
+            with (self.run / LOG).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """The exponential moving average of weights; its decay grows, so that the random start is soon forgotten."""
+
+    def update(averages: Any, values: Any, updates: Tensor | int) -> None:
+        now = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - now)
+        else:  # counts
+            torch._foreach_copy_(averages, values)
+
+    return update
 
 
 def _start_from(model: Rectifier, other: Rectifier) -> None:
@@ -264,8 +347,8 @@ class _Recent:
         self.values: dict[str, float] = {}
 
     def add(self, parts: Losses) -> None:
-        for name, value in {**parts._asdict(), "loss": parts.total}.items():
-            new = float(value.detach())
+        values = {name: float(value.detach()) for name, value in parts.items()}
+        for name, new in {**values, "loss": sum(values.values())}.items():
             self.values[name] = 0.95 * self.values.get(name, new) + 0.05 * new
 
     def means(self) -> dict[str, float]:
@@ -282,6 +365,7 @@ def _optimizer(model: Rectifier, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()],
         lr=config.learning_rate,
+        fused=True,
     )
 
 

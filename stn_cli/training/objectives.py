@@ -1,17 +1,20 @@
 """What is minimised: the geometric error against a known truth, and the classification error behind the crop."""
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stn_cli.geometry import BorderLayout, Transform
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 from stn_cli.networks.localization import Pose
 from stn_cli.networks.model import Rectified
+from stn_cli.networks.transformer import Located
+from stn_cli.training.config import TrainConfig
+from stn_cli.training.penalties import penalties
+from stn_cli.training.samples import Batch
 
 _SMOOTH = 0.05
 """Where the point loss turns from quadratic to linear, in half heights of the frame."""
@@ -20,46 +23,65 @@ Points = Float[Tensor, "b 2n 2"]
 """Border points of a frame, `border 2xN`: the upper row from left to right, then the lower."""
 
 
-class Losses(NamedTuple):
-    """The parts of the loss, each a mean over the batch, weighted as they add up."""
-
-    points: Tensor
-    angle: Tensor
-    confidence: Tensor
-    classes: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        return self.points + self.angle + self.confidence + self.classes
+Losses = dict[str, Tensor]
+"""The parts of the loss by name, each a mean over the batch, weighted as they add up."""
 
 
-def losses(
-    output: Rectified,
-    truth: Float64[Tensor, "b 2n 2"],
-    label: Int64[Tensor, " b"],
-    config: ModelConfig,
-    *,
-    right: float,
-    classify_weight: float,
-) -> Losses:
-    """The losses of a batch; samples without truth or without label do not count in the respective part."""
-    zero = output.logits.new_zeros(())
+def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainConfig) -> Losses:
+    """The losses of a batch; samples without truth, label or text do not count in the respective part."""
+    located, parts = output.located, Losses()
+    truth = batch.truth if "straighten" in config.objectives else torch.full_like(batch.truth, math.nan)
     known = torch.isfinite(truth).all(dim=(1, 2))
-    points = angle = confidence = classes = zero
     if bool(known.any()):
-        located, true = output.located, truth[known].float()
-        steps = list(
-            zip(config.stages[-len(located.poses) :], located.transforms, located.poses, located.starts, strict=True)
-        )
-        points = torch.stack([_point_loss(stage, found, known, true) for stage, found, *_ in steps]).sum()
-        angle = torch.stack([_angle_loss(stage, pose, start, known, true) for stage, _, pose, start in steps]).sum()
-        error = _either_way(config.stages[-1], located.transform, known, true).detach() / 2
-        logit = located.poses[-1].confidence[known]
-        confidence = 0.1 * F.binary_cross_entropy_with_logits(logit, (error < right).float())
-    labelled = label >= 0
-    if config.classifier is not None and bool(labelled.any()):
-        classes = classify_weight * F.cross_entropy(output.logits[labelled].float(), label[labelled])
-    return Losses(points, angle, confidence, classes)
+        parts |= _pose_losses(located, known, truth[known].float(), model, config)
+    if located.poses and not bool(known.all()):
+        parts |= penalties(located.transform[~known], config.penalties)
+    labelled, read = batch.label >= 0, (batch.text > 0).any(dim=1)
+    right: list[tuple[Tensor, Tensor]] = []
+    if output.logits is not None and bool(labelled.any()):
+        logits, label = output.logits[labelled].float(), batch.label[labelled]
+        parts["classes"] = config.classify_weight * F.cross_entropy(logits, label)
+        right.append((labelled, logits.argmax(dim=1) == label))
+    if output.characters is not None and bool(read.any()):
+        characters, text = output.characters[read].float(), batch.text[read]
+        parts["characters"] = config.read_weight * _reading_loss(characters, text)
+        right.append((read, read_right(characters, text)))
+    if right and located.poses and not bool(known.any()):
+        which, correct = right[-1]
+        parts["confidence"] = _confidence_loss(located.poses[-1].confidence[which], correct)
+    return parts
+
+
+def read_right(characters: Float[Tensor, "b columns k"], text: Int64[Tensor, "b t"]) -> Bool[Tensor, " b"]:
+    """Whether the most probable path through the columns spells the text."""
+    best = characters.argmax(dim=2)
+    kept = (best != 0) & (best != F.pad(best, (1, 0), value=0)[:, :-1])
+    spelled = [row[keep].tolist() for row, keep in zip(best, kept, strict=True)]
+    wanted = [row[row > 0].tolist() for row in text]
+    return torch.tensor([a == b for a, b in zip(spelled, wanted, strict=True)], device=text.device)
+
+
+def _reading_loss(characters: Float[Tensor, "b columns k"], text: Int64[Tensor, "b t"]) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006), a character's share."""
+    lengths = (text > 0).sum(dim=1)
+    columns = torch.full_like(lengths, characters.shape[1])
+    log_probabilities = F.log_softmax(characters, dim=2).transpose(0, 1)
+    return F.ctc_loss(log_probabilities, text, columns, lengths, zero_infinity=True)
+
+
+def _confidence_loss(logit: Float[Tensor, " b"], right: Bool[Tensor, " b"]) -> Tensor:
+    return 0.1 * F.binary_cross_entropy_with_logits(logit, right.float())
+
+
+def _pose_losses(located: Located, known: Tensor, true: Points, model: ModelConfig, config: TrainConfig) -> Losses:
+    weight = config.straighten_weight
+    stages = model.stages[-len(located.poses) :]
+    steps = list(zip(stages, located.transforms, located.poses, located.starts, strict=True))
+    points = torch.stack([_point_loss(stage, found, known, true) for stage, found, *_ in steps]).sum()
+    angle = torch.stack([_angle_loss(stage, pose, start, known, true) for stage, _, pose, start in steps]).sum()
+    error = _either_way(model.stages[-1], located.transform, known, true).detach() / 2
+    confidence = _confidence_loss(located.poses[-1].confidence[known], error < config.right)
+    return {"points": weight * points, "angle": weight * angle, "confidence": weight * confidence}
 
 
 def point_errors(transform: Transform, truth: Float[Tensor, "b 2n 2"]) -> Float[Tensor, "b 2n"]:

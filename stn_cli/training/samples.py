@@ -1,10 +1,11 @@
-"""The endless stream of training samples, each a pure function of (seed, index)."""
+"""Training samples, each a pure function of (seed, index)."""
 
+import itertools
 import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stn_cli.geometry import BorderLayout, Projective
-from stn_cli.training.config import Scene, TrainConfig
+from stn_cli.training.config import Augment, Scene, TrainConfig
+from stn_cli.training.examples import Examples
 from stn_cli.training.scenes import Drawn, draw
-from stn_cli.training.sources import Uprights
 from stn_cli.training.text.config import TextScene
 
 _CLUTTER_SOURCES = 8
+_DRAWN = 8
+"""Random numbers that move and light a sample."""
 
 
 class Batch(NamedTuple):
@@ -31,27 +34,51 @@ class Batch(NamedTuple):
             that is not known. Four corners are enough where the frame is not bent.
         label: class indices, −1 where there is none.
         scene: indices into the configuration's scenes.
+        text: transcriptions as indices into the alphabet from 1 on, filled up with 0; of no length where there are
+            none.
     """
 
-    canvas: UInt8[Tensor, "b c side side"]
+    canvas: UInt8[Tensor, "b c h w"]
     truth: Float64[Tensor, "b 2n 2"]
     label: Int64[Tensor, " b"]
     scene: Int64[Tensor, " b"]
+    text: Int64[Tensor, "b characters"]
+
+
+def split(batch: Batch, pieces: int) -> list[Batch]:
+    """The batch in so many pieces, of equal sizes where they divide it; in fewer where there are fewer samples."""
+    ends = [len(batch.label) * number // pieces for number in range(pieces + 1)]
+    return [Batch(*(part[a:b] for part in batch)) for a, b in itertools.pairwise(ends) if b > a]
 
 
 class Samples(Dataset[Batch], ABC):
-    """Sample i draws a scene, and what is in it, by a generator seeded with (seed, i)."""
+    """As many samples as `length` says; sample i depends on the seed and on i alone."""
 
-    def __init__(self, scenes: Sequence[Scene | TextScene], *, seed: int, length: int) -> None:
-        self.scenes, self.seed, self.length = tuple(scenes), seed, length
-        weights = np.array([scene.weight for scene in scenes], dtype=float)
-        self.scene_ends = np.cumsum(weights / weights.sum()) if len(weights) else weights
+    scene_names: tuple[str, ...] = ()
+
+    def __init__(self, *, seed: int, length: int) -> None:
+        self.seed, self.length = seed, length
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.draw(np.random.default_rng((self.seed, index)))
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """The samples of the given indices."""
+
+
+class DrawnSamples(Samples):
+    """Sample i draws a scene, and what is in it, by a generator seeded with (seed, i)."""
+
+    def __init__(self, scenes: Sequence[Scene | TextScene], *, seed: int, length: int) -> None:
+        super().__init__(seed=seed, length=length)
+        self.scene_names = tuple(scene.name for scene in scenes)
+        weights = np.array([scene.weight for scene in scenes], dtype=float)
+        self.scene_ends = np.cumsum(weights / weights.sum())
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        samples = [self.draw(np.random.default_rng((self.seed, index))) for index in indices]
+        return Batch(*(torch.stack(column) for column in zip(*samples, strict=True)))
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Batch:
@@ -63,21 +90,21 @@ class Samples(Dataset[Batch], ABC):
         return min(number, len(self.scene_ends) - 1)
 
 
-class UprightSamples(Samples):
+class DistortedSamples(DrawnSamples):
     """Upright images, distorted."""
 
-    def __init__(self, uprights: Uprights, config: TrainConfig, *, seed: int, length: int) -> None:
+    def __init__(self, uprights: Examples, config: TrainConfig, *, seed: int, length: int) -> None:
         super().__init__(config.scenes, seed=seed, length=length)
         self.uprights, self.config = uprights, config
+        self.texts = encoded(uprights, config.alphabet)
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        chosen = int(rng.integers(len(self.uprights.images)))
-        image, label = self.uprights.images[chosen], int(self.uprights.labels[chosen])
-        if not self.scenes:
-            return one_sample(_fitted(image, self.config.canvas), np.full((4, 2), np.nan), label, 0)
-        number = self.random_scene(rng)
-        drawn = self._draw(rng, image, self.config.scenes[number])
-        return one_sample(drawn.canvas, _corners(drawn.truth), label, number)
+        images, scenes = self.uprights.images, self.config.scenes
+        chosen, number = int(rng.integers(len(images))), self.random_scene(rng)
+        drawn = self._draw(rng, images[chosen], scenes[number])
+        canvas = drawn.canvas if self.config.channels == 3 else _luminance(drawn.canvas)
+        label = int(self.uprights.labels[chosen])
+        return one_sample(canvas, _corners(drawn.truth), label, number, self.texts[chosen])
 
     def _draw(self, rng: np.random.Generator, image: np.ndarray, scene: Scene) -> Drawn:
         images = self.uprights.images
@@ -85,21 +112,139 @@ class UprightSamples(Samples):
         return draw(rng, image, others, scene, self.config.canvas, ink=self.config.foreground == "ink")
 
 
-def batches(samples: Samples, batch_size: int, *, first: int = 0, workers: int = 1) -> Iterator[Batch]:
-    """Batches in order, starting with batch number `first`; drawn by worker processes if there are any."""
+class GivenSamples(Samples):
+    """Examples as they are, all of them once an epoch; in training moved, turned and lit a little every time."""
+
+    def __init__(
+        self, examples: Examples, config: TrainConfig, *, seed: int, length: int | None = None, moved: bool
+    ) -> None:
+        super().__init__(seed=seed, length=length or len(examples))
+        self.examples, self.config, self.moved = examples, config, moved
+        self.texts = encoded(examples, config.alphabet)
+        self.labels = torch.from_numpy(examples.labels)
+        self._latest = -1, np.zeros(0, int), np.zeros((0, 0), np.float32)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        rows, drawn = self._chosen(np.asarray(indices))
+        images = [self.examples.images[row] for row in rows]
+        sides = np.array([image.shape[1::-1] for image in images])
+        to_canvas = self._to_canvas(sides, drawn)
+        side, channels = self.config.canvas, self.config.channels
+        canvas = np.empty((len(images), side, side, channels), np.uint8)
+        for place, image, matrix in zip(canvas, images, _in_pixels(to_canvas, sides, side), strict=True):
+            _draw_on(place, image, matrix)
+        if self.moved and self.config.augment.light:
+            _relight(canvas, 1 + self.config.augment.light * drawn[:, 6:8])
+        truth = np.full((len(images), 4, 2), np.nan)
+        if self.examples.corners is not None:
+            truth = self.examples.corners[rows] @ to_canvas[:, :, :2].mT + to_canvas[:, None, :, 2]
+        planar = torch.from_numpy(canvas).permute(0, 3, 1, 2)
+        scene = torch.zeros(len(images), dtype=torch.long)
+        return Batch(planar, torch.from_numpy(truth), self.labels[rows], scene, self.texts[rows])
+
+    def _chosen(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which example each sample shows, and its random numbers, −1…1."""
+        if not self.moved:
+            return indices % len(self.examples), np.zeros((len(indices), _DRAWN))
+        epochs, places = np.divmod(indices, len(self.examples))
+        rows, drawn = np.empty(len(indices), int), np.empty((len(indices), _DRAWN))
+        for epoch in np.unique(epochs):
+            order, numbers = self._epoch(int(epoch))
+            now = epochs == epoch
+            rows[now], drawn[now] = order[places[now]], numbers[places[now]]
+        return rows, drawn
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the examples in an epoch, and random numbers for every place in it."""
+        if epoch != self._latest[0]:
+            rng = np.random.default_rng((self.seed, epoch))
+            order = rng.permutation(len(self.examples))
+            self._latest = epoch, order, rng.uniform(-1, 1, (len(order), _DRAWN)).astype(np.float32)
+        return self._latest[1:]
+
+    def _to_canvas(self, sides: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """From images of (width, height) to the canvas that they fill, and are moved on, normalised: (b, 2, 3)."""
+        fitted = sides / sides.max(axis=1, keepdims=True)
+        linear, shift = np.eye(2), np.zeros((len(sides), 2))
+        if self.moved:
+            linear, shift = _moves(self.config.augment, drawn)
+        return np.concatenate((linear * fitted[:, None, :], shift[:, :, None]), axis=2)
+
+
+def _moves(by: Augment, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Linear maps (b, 2, 2) and shifts (b, 2) of the canvas, normalised."""
+    angle, shear = np.radians(by.rotation) * drawn[:, 0], by.shear * drawn[:, 1]
+    sides = by.scale ** (drawn[:, 2:3] + 0.3 * drawn[:, 3:4] * np.array([1, -1]))
+    cos, sin = np.cos(angle), np.sin(angle)
+    sheared = np.stack((cos, shear * cos - sin, sin, shear * sin + cos), axis=1).reshape(-1, 2, 2)
+    return sheared * sides[:, None, :], by.shift * drawn[:, 4:6]
+
+
+def _in_pixels(to_canvas: np.ndarray, sides: np.ndarray, side: int) -> np.ndarray:
+    """The maps in OpenCV's pixels, whose origin is the centre of the first."""
+    linear = to_canvas[:, :, :2] * (side / sides)[:, None, :]
+    middle = (sides - 1)[:, :, None] / 2
+    shift = (to_canvas[:, :, 2:] + 1) * side / 2 - 0.5 - linear @ middle
+    return np.concatenate((linear, shift), axis=2)
+
+
+def _draw_on(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
+    """The image on the canvas (side, side, c), its border continued."""
+    if image.shape[2] != canvas.shape[2]:
+        image = _luminance(image) if canvas.shape[2] == 1 else np.repeat(image, 3, axis=2)
+    if image.shape == canvas.shape and np.array_equal(matrix, np.eye(2, 3)):
+        canvas[:] = image
+        return
+    size = canvas.shape[1::-1]
+    cv2.warpAffine(image, matrix, size, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _relight(canvases: np.ndarray, factors: np.ndarray) -> None:
+    """Contrast, then brightness, times their factors (b, 2)."""
+    means = canvases.mean(axis=(1, 2, 3))
+    for canvas, mean, (contrast, brightness) in zip(canvases, means.tolist(), factors.tolist(), strict=True):
+        cv2.addWeighted(canvas, contrast, canvas, 0.0, mean * (brightness - contrast), canvas)
+
+
+def batches(
+    samples: Samples, batch_size: int, *, first: int = 0, workers: int = 1, part: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """Batches in order, starting with batch number `first`; drawn by worker processes if there are any.
+
+    Of each batch the share `part` = (k, n) alone: the k-th of n parts, of equal sizes where n divides the batch.
+    """
     if workers:
         cv2.setNumThreads(1)  # a worker forked from a process with OpenCV's threads would wait for them for ever
-    indices = range(first * batch_size, len(samples))
     loader = DataLoader(
         samples,
-        batch_size=batch_size,
-        sampler=indices,
+        batch_sampler=_Parts(len(samples), batch_size, first, *part),
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_as_it_is,
         worker_init_fn=_make_way,
         prefetch_factor=4 if workers else None,
     )
     yield from loader
+
+
+class _Parts:
+    """The indices of each batch."""
+
+    def __init__(self, length: int, batch_size: int, first: int, part: int, parts: int) -> None:
+        self.starts = range(first * batch_size, length, batch_size)
+        self.length, self.batch_size, self.part, self.parts = length, batch_size, part, parts
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in self.starts:
+            whole = range(start, min(start + self.batch_size, self.length))
+            ends = [len(whole) * number // self.parts for number in (self.part, self.part + 1)]
+            yield list(whole[ends[0] : ends[1]])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _make_way(_worker: int) -> None:
@@ -115,10 +260,25 @@ def _make_way(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def one_sample(canvas: np.ndarray, truth: np.ndarray, label: int, scene: int) -> Batch:
-    """Canvas (side, side, c), truth (2n, 2), label and number of the scene, as one row of a batch."""
+def one_sample(
+    canvas: np.ndarray, truth: np.ndarray, label: int, scene: int, text: Int64[Tensor, " characters"] | None = None
+) -> Batch:
+    """Canvas (side, side, c), truth (2n, 2), label, number of the scene and text, as one row of a batch."""
     planar = np.ascontiguousarray(canvas.transpose(2, 0, 1))
-    return Batch(torch.from_numpy(planar), torch.from_numpy(truth), torch.tensor(label), torch.tensor(scene))
+    text = torch.zeros(0, dtype=torch.long) if text is None else text
+    return Batch(torch.from_numpy(planar), torch.from_numpy(truth), torch.tensor(label), torch.tensor(scene), text)
+
+
+def encoded(examples: Examples, alphabet: str) -> Int64[Tensor, "n characters"]:
+    """Transcriptions as indices into the alphabet from 1 on, filled up with 0; characters beyond it are left out."""
+    if not examples.texts or not alphabet:
+        return torch.zeros((len(examples), 0), dtype=torch.long)
+    index = {character: number for number, character in enumerate(alphabet, 1)}
+    rows = [[index[character] for character in text or "" if character in index] for text in examples.texts]
+    table = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
+    for place, row in zip(table, rows, strict=True):
+        place[: len(row)] = torch.tensor(row, dtype=torch.long)
+    return table
 
 
 def _corners(matrix: np.ndarray) -> np.ndarray:
@@ -127,18 +287,5 @@ def _corners(matrix: np.ndarray) -> np.ndarray:
     return corners
 
 
-def _collate(samples: list[Batch]) -> Batch:
-    return Batch(*(torch.stack(column) for column in zip(*samples, strict=True)))
-
-
-def _fitted(image: np.ndarray, side: int) -> np.ndarray:
-    """The whole image on the square canvas, aspect kept, its border continued."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    small = small.reshape(size[1], size[0], -1)
-    top, left = (side - size[1]) // 2, (side - size[0]) // 2
-    bottom, right = side - size[1] - top, side - size[0] - left
-    whole = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE).reshape(side, side, -1)
-    return np.repeat(whole, 3, axis=2) if whole.shape[2] == 1 else whole
+def _luminance(image: np.ndarray) -> np.ndarray:
+    return image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]

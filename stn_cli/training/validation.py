@@ -1,76 +1,146 @@
 """How good a model is on held-out images, scene by scene."""
 
+import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from stn_cli.geometry import Transform
-from stn_cli.networks.model import Rectifier
+from stn_cli.geometry import Transform, grid
+from stn_cli.geometry.arrays import like
+from stn_cli.networks.model import Rectified, Rectifier
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.objectives import border, direction, point_errors
-from stn_cli.training.samples import Samples, batches
+from stn_cli.training.objectives import border, direction, point_errors, read_right
+from stn_cli.training.samples import Batch, Samples, batches
+
+Table = dict[str, np.ndarray]
+"""Columns of one number a sample; NaN where there is none."""
+
+_LATTICE = grid((5, 5))
+_SATURATED = 0.97
+"""Share of a bound beyond which a number of a localization net counts as stuck to it."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Measures over all held-out samples (`overall`) and for each scene by name."""
+    """Measures over all held-out samples (`overall`) and for each scene by name; `score` chooses the best weights."""
 
     overall: dict[str, float]
     scenes: dict[str, dict[str, float]]
+    score: float
 
-    @property
-    def score(self) -> float:
-        """What the best checkpoint is chosen by, higher is better: right poses and right labels, as far as known."""
-        known = [self.overall[name] for name in ("right", "accuracy") if name in self.overall]
-        return float(np.mean(known))
+
+def validate(
+    model: Rectifier, samples: Samples, config: TrainConfig, *, device: str = "cpu", workers: int = 1
+) -> Validation:
+    """Measures the model on all samples."""
+    table = measured(model, samples, config, device=device, workers=workers)
+    scenes = {
+        name: _measures({key: values[table["scene"] == number] for key, values in table.items()}, config.right)
+        for number, name in enumerate(samples.scene_names)
+        if bool(np.any(table["scene"] == number))
+    }
+    overall = _measures(table, config.right)
+    return Validation(overall, scenes, _score(overall, config))
 
 
 @torch.inference_mode()
-def validate(model: Rectifier, samples: Samples, config: TrainConfig, *, workers: int = 1) -> Validation:
-    """Measures the model on all samples."""
+def measured(
+    model: Rectifier, samples: Samples, config: TrainConfig, *, device: str = "cpu", workers: int = 1
+) -> Table:
+    """What the model makes of each sample."""
     model.eval()
-    columns: list[dict[str, np.ndarray]] = []
+    columns: list[Table] = []
     for batch in batches(samples, config.batch_size, workers=workers):
-        output = model(batch.canvas.float() / 255)
-        transform = output.located.transform
-        error = point_errors(transform, batch.truth).float().mean(dim=1) / 2
-        correct = torch.full_like(error, float("nan"))
-        labelled = batch.label >= 0
-        if output.logits.shape[1]:
-            correct[labelled] = (output.logits.argmax(1) == batch.label)[labelled].float()
+        moved = Batch(*(part.to(device) for part in batch))
+        image = moved.canvas.float() / 255
+        output = model(image, bypass=config.bypassed)
+        crop = model.transformer.sample(image, output.located.transform)
         columns.append(
             {
-                "error": error.numpy(),
-                "rotation": _rotation_error(transform, batch.truth),
-                "confidence": output.located.confidence.numpy(),
-                "correct": correct.numpy(),
                 "scene": batch.scene.numpy(),
+                "label": batch.label.numpy(),
+                "contrast": (_deviation(crop) / _deviation(image).clamp(min=1e-3)).cpu().numpy(),
+                **_poses(output, moved),
+                **_right(output, moved, ""),
+                **_right(model(image, bypass=True), moved, "_unrectified"),
             }
         )
-    table = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
-    scenes = {
-        scene.name: _measures({name: values[table["scene"] == number] for name, values in table.items()}, config.right)
-        for number, scene in enumerate(samples.scenes)
-        if bool(np.any(table["scene"] == number))
+    return {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+
+
+def _deviation(images: Tensor) -> Tensor:
+    """Of the pixels of each image (b, c, h, w)."""
+    return images.float().std(dim=(1, 2, 3))
+
+
+def _poses(output: Rectified, batch: Batch) -> Table:
+    located = output.located
+    transform = located.transform
+    points = like(_LATTICE, transform.theta)
+    jacobian = transform.jacobian(points)
+    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
+    middle, along = transform(points).mean(dim=1), direction(border(transform, batch.truth).double())
+    reached = located.poses[-1].reached if located.poses else None
+    values = {
+        "error": point_errors(transform, batch.truth).float().mean(dim=1) / 2,
+        "rotation_error": _rotation_error(transform, batch.truth),
+        "confidence": located.confidence,
+        "zoom": determinant.abs().mean(dim=1).sqrt(),
+        "turn": torch.rad2deg(torch.atan2(along[:, 1], along[:, 0])),
+        "x": middle[:, 0],
+        "y": middle[:, 1],
+        "out_of_frame": (transform(points).abs() > 1).any(dim=2).float().mean(dim=1),
+        "fold": (determinant <= 0).any(dim=1).float(),
+        "saturated": torch.zeros(len(points)) if reached is None else (reached.abs() > _SATURATED).float().mean(dim=1),
     }
-    return Validation(_measures(table, config.right), scenes)
+    table = {name: value.float().cpu().numpy() for name, value in values.items()}
+    return {**table, "iou": _overlaps(transform, batch.truth)}
 
 
-def _rotation_error(transform: Transform, truth: Tensor) -> np.ndarray:
+def _right(output: Rectified, batch: Batch, suffix: str) -> Table:
+    """1 where the class, or the text, is right; 0 where it is wrong."""
+    correct, read = (torch.full((len(batch.label),), math.nan) for _ in range(2))
+    labelled, with_text = (batch.label >= 0).cpu(), (batch.text > 0).any(dim=1).cpu()
+    if output.logits is not None:
+        correct[labelled] = (output.logits.argmax(1) == batch.label).float().cpu()[labelled]
+    if output.characters is not None:
+        read[with_text] = read_right(output.characters.float(), batch.text).float().cpu()[with_text]
+    return {f"correct{suffix}": correct.numpy(), f"read{suffix}": read.numpy()}
+
+
+def _rotation_error(transform: Transform, truth: Tensor) -> Tensor:
     """|predicted − true| angle of the frame's direction in degrees."""
     found, true = direction(border(transform, truth).double()), direction(truth)
     cross = found[:, 0] * true[:, 1] - found[:, 1] * true[:, 0]
-    degrees: np.ndarray = torch.rad2deg(torch.atan2(cross, (found * true).sum(dim=1))).abs().numpy()
-    return degrees
+    return torch.rad2deg(torch.atan2(cross, (found * true).sum(dim=1))).abs()
 
 
-def _measures(table: dict[str, np.ndarray], most: float) -> dict[str, float]:
+def _overlaps(transform: Transform, truth: Tensor) -> np.ndarray:
+    """Intersection over union of the window that the transform shows and the true frame, both convex quadrangles."""
+    if truth.shape[1] != 4:
+        return np.full(len(truth), np.nan, np.float32)
+    found, true = border(transform, truth).float().cpu().numpy(), truth.float().cpu().numpy()
+    return np.array([overlap(*pair) for pair in zip(found, true, strict=True)], np.float32)
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two convex quadrangles (4, 2), as in `border 2x2`; NaN where one is unknown."""
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return math.nan
+    first, second = polygons = [cv2.convexHull(corners.astype(np.float32)) for corners in (one, other)]
+    common = cv2.intersectConvexConvex(first, second)[0]
+    union = sum(cv2.contourArea(polygon) for polygon in polygons) - common
+    return float(common / union) if union > 0 else 0.0
+
+
+def _measures(table: Table, most: float) -> dict[str, float]:
     measures = {"samples": float(len(table["error"]))}
     known = np.isfinite(table["error"])
     if known.any():
-        error, rotation = table["error"][known], table["rotation"][known]
+        error, rotation = table["error"][known], table["rotation_error"][known]
         right = error < most
         measures |= {
             "right": float(right.mean()),
@@ -82,7 +152,22 @@ def _measures(table: dict[str, np.ndarray], most: float) -> dict[str, float]:
             "turned_over": float((rotation > 90).mean()),
             "confidence_brier": float(np.mean((table["confidence"][known] - right) ** 2)),
         }
-    labelled = np.isfinite(table["correct"])
-    if labelled.any():
-        measures["accuracy"] = float(table["correct"][labelled].mean())
+    if np.isfinite(table["iou"]).any():
+        measures["iou"] = float(np.nanmean(table["iou"]))
+    for name, column in (("accuracy", "correct"), ("words", "read")):
+        for suffix in ("", "_unrectified"):
+            values = table[column + suffix]
+            if np.isfinite(values).any():
+                measures[name + suffix] = float(np.nanmean(values))
+    for name in ("zoom", "turn", "x", "y"):
+        measures |= {f"{name}_mean": float(table[name].mean()), f"{name}_spread": float(table[name].std())}
+    for name in ("contrast", "out_of_frame", "fold", "saturated"):
+        measures[name] = float(table[name].mean())
     return measures
+
+
+def _score(overall: dict[str, float], config: TrainConfig) -> float:
+    """Right poses, classes and words, as far as a run is to learn them; higher is better."""
+    named = {"straighten": "right", "classify": "accuracy", "read": "words"}
+    known = [overall[named[objective]] for objective in config.objectives if named[objective] in overall]
+    return float(np.mean(known)) if known else -math.inf

@@ -29,6 +29,7 @@ from stn_cli.training.text.pose import random_pose
 from stn_cli.training.text.samples import Lettering, read_lettering
 from stn_cli.training.text.textures import render_textures
 from tests.cli.test_rectify import ROOT, stn
+from tests.training.said import Said
 
 SCENES = {
     "straight": TextScene(name="straight"),
@@ -188,19 +189,19 @@ def test_starts_are_found_or_near_and_some_are_turned_over():
 def test_a_run_on_words_resumes_exactly(lettering, tmp_path):
     settings = config()
     whole = Trainer(settings, prepare(lettering, settings), tmp_path / "whole", workers=0)
-    whole.train(lambda *_: None)
+    whole.train()
 
     class Killed(Exception):
         pass
 
-    def kill_at_three(step, _means):
+    def kill_at_three(step):
         if step == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        Trainer(settings, prepare(lettering, settings), tmp_path / "parts", workers=0).train(kill_at_three)
+        Trainer(settings, prepare(lettering, settings), tmp_path / "parts", workers=0).train(Said(kill_at_three))
     resumed = Trainer(settings, prepare(lettering, settings), tmp_path / "parts", workers=0)
-    resumed.train(lambda *_: None)
+    resumed.train()
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -209,7 +210,7 @@ def test_frozen_stages_keep_their_weights_and_later_ones_learn(lettering, tmp_pa
     settings = config(frozen=1)
     trainer = Trainer(settings, prepare(lettering, settings), tmp_path, workers=0)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    trainer.train(lambda *_: None)
+    trainer.train()
     for name, value in trainer.model.state_dict().items():
         if ".stages.0." in name:
             assert torch.equal(value, before[name]), name
@@ -226,7 +227,7 @@ def checkpoint(lettering, tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
     settings = config()
     trainer = Trainer(settings, prepare(lettering, settings), run, workers=1)
-    trainer.train(lambda *_: None)
+    trainer.train()
     torch.manual_seed(1)
     for name, value in trainer.best_weights.items():
         if name.endswith("head.weight"):

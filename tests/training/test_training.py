@@ -8,14 +8,16 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from stn_cli.errors import StorageError, TrainingDataError, UsageError
+from stn_cli.errors import StorageError, UsageError
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.data import prepare
+from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Diverged, Trainer
 from stn_cli.training.scenes import draw
-from stn_cli.training.sources import Uprights, read_idx, read_uprights
+from stn_cli.training.validation import validate
+from tests.training.said import Said
 
 STAGE = LocalizerConfig(
     transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), hidden=16, angle_bins=8
@@ -30,7 +32,10 @@ def uprights(count=40):
         image[4:16, 9:12] = 255
         image[4:7, 9 : 12 + 5 * (label % 2)] = 255
         images.append(np.clip(image + rng.integers(0, 9, image.shape), 0, 255).astype(np.uint8))
-    return Uprights(tuple(images), np.arange(count) % 2, ("bar", "flag"))
+    examples = Examples(tuple(images), np.arange(count) % 2, ("bar", "flag"))
+    held_out = np.arange(count) % 10 == 9
+    parts = [examples.chosen(np.flatnonzero(part)) for part in (~held_out, held_out, np.zeros(count, bool))]
+    return Dataset(*parts, "drawn here", "every tenth")
 
 
 def config(**changes):
@@ -96,19 +101,19 @@ def test_a_picture_that_is_not_square_keeps_its_aspect():
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     whole = Trainer(config(), data(), tmp_path / "whole", workers=0)
-    whole.train(lambda *_: None)
+    whole.train()
 
     class Killed(Exception):
         pass
 
-    def kill_at_five(step, _means):
+    def kill_at_five(step):
         if step == 5:
             raise Killed
 
     with pytest.raises(Killed):
-        Trainer(config(), data(), tmp_path / "parts", workers=0).train(kill_at_five)
+        Trainer(config(), data(), tmp_path / "parts", workers=0).train(Said(kill_at_five))
     resumed = Trainer(config(), data(), tmp_path / "parts", workers=0)
-    resumed.train(lambda *_: None)
+    resumed.train()
     assert resumed.step == whole.step == 6
     for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
         assert torch.equal(a, b), name
@@ -116,52 +121,51 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
 
 def test_a_stop_saves_the_state_of_that_very_step(tmp_path):
     whole = Trainer(config(), data(), tmp_path / "whole", workers=0)
-    assert whole.train(lambda *_: None)
+    assert whole.train()
     stopped = Trainer(config(), data(), tmp_path / "parts", workers=0)
-    assert not stopped.train(lambda *_: None, lambda: stopped.step == 5)
+    assert not stopped.train(is_stopped=lambda: stopped.step == 5)
     assert (tmp_path / "parts" / "state-5.pt").exists()
     resumed = Trainer(config(), data(), tmp_path / "parts", workers=0)
-    steps = []
-    assert resumed.train(lambda step, _: steps.append(step))
-    assert steps == [6]
+    said = Said()
+    assert resumed.train(said)
+    assert said.steps == [6]
     for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
         assert torch.equal(a, b), name
 
 
 def test_the_last_states_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
     whole = Trainer(config(), data(), tmp_path, workers=0, keep=2)
-    whole.train(lambda *_: None)
+    whole.train()
     assert sorted(path.name for path in tmp_path.glob("state-*")) == ["state-4.pt", "state-6.pt"]
     (tmp_path / "state-6.pt").write_bytes((tmp_path / "state-6.pt").read_bytes()[:5000])
-    said, steps = [], []
-    resumed = Trainer(config(), data(), tmp_path, workers=0)
-    resumed.train(lambda step, _: steps.append(step), warn=said.append)
-    assert steps == [5, 6]
-    assert len(said) == 1
-    assert "state-6.pt" in said[0]
+    said, resumed = Said(), Trainer(config(), data(), tmp_path, workers=0)
+    resumed.train(said)
+    assert said.steps == [5, 6]
+    (damaged,) = [text for text in said.warnings if "state-6.pt" in text]
+    assert "cannot be resumed from" in damaged
     for (name, a), b in zip(weights(whole).items(), weights(resumed).values(), strict=True):
         assert torch.equal(a, b), name
     for path in tmp_path.glob("state-*"):
         path.write_bytes(b"damaged")
     with pytest.raises(StorageError, match=r"state-6\.pt cannot be resumed from"):
-        Trainer(config(), data(), tmp_path, workers=0).train(lambda *_: None)
+        Trainer(config(), data(), tmp_path, workers=0).train()
 
 
 @pytest.mark.parametrize(("spoilt", "named"), [(3, r"the loss \(points"), (4, "a weight")])
 def test_what_is_no_number_is_named_and_ends_the_run_before_it_is_saved(tmp_path, spoilt, named):
     trainer = Trainer(config(validate_every=2), data(), tmp_path, workers=0)
 
-    def spoil(step, _means):
+    def spoil(step):
         if step == spoilt:
             with torch.no_grad():
                 next(trainer.model.transformer.parameters()).fill_(float("nan"))
 
     with pytest.raises(Diverged, match=f"{named}.* after step {spoilt}; the gradient before") as raised:
-        trainer.train(spoil)
+        trainer.train(Said(spoil))
     assert raised.value.exit_code == 9
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-2.pt"]
     good = Trainer(config(validate_every=2), data(), tmp_path, workers=0)
-    assert good.train(lambda *_: None)
+    assert good.train()
     assert all(bool(torch.isfinite(value).all()) for value in weights(good).values())
 
 
@@ -169,13 +173,13 @@ def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
     from stn_cli.images import exclusive
 
     with exclusive(tmp_path), pytest.raises(StorageError, match="another run"):
-        Trainer(config(), data(), tmp_path, workers=0).train(lambda *_: None)
+        Trainer(config(), data(), tmp_path, workers=0).train()
 
 
 def test_another_configuration_does_not_resume(tmp_path):
-    Trainer(config(), data(), tmp_path, workers=0).train(lambda *_: None)
+    Trainer(config(), data(), tmp_path, workers=0).train()
     with pytest.raises(UsageError, match="another configuration"):
-        Trainer(config(steps=7), data(config(steps=7)), tmp_path, workers=0).train(lambda *_: None)
+        Trainer(config(steps=7), data(config(steps=7)), tmp_path, workers=0).train()
 
 
 def test_training_lowers_the_corner_error(tmp_path):
@@ -184,8 +188,8 @@ def test_training_lowers_the_corner_error(tmp_path):
         objectives=("straighten",), scenes=(scene,), steps=150, batch_size=16, validate_every=150, ema=0.9
     )
     trainer = Trainer(settings, data(settings), tmp_path, workers=0)
-    untrained = trainer._validate().overall["error_median"]
-    trainer.train(lambda *_: None)
+    untrained = validate(trainer.averaged_model(), trainer.data.held_out, settings).overall["error_median"]
+    trainer.train()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     trained = log[-1]["validation"]["overall"]["error_median"]
     assert trained < 0.4 * untrained
@@ -196,35 +200,13 @@ def test_a_run_exports_a_checkpoint_that_reproduces_itself(tmp_path):
     from stn_cli.rectify.verify import verify
 
     trainer = Trainer(config(), data(), tmp_path, workers=0)
-    trainer.train(lambda *_: None)
+    trainer.train()
     export(trainer, tmp_path)
     checkpoint = open_checkpoint(str(tmp_path))
     assert checkpoint.header.model.classifier.classes == ("bar", "flag")
     assert len(list(verify(checkpoint))) >= 4
     stored = load_file(tmp_path / "model.safetensors")
     assert stored["transformer.stages.0.localizer.head.weight"].dtype == np.float16
-
-
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"\0\0\x08\x01\0\0\0\x05abc", b"\0\0\x0d\x01\0\0\0\x01abcd"])
-def test_a_damaged_idx_file_is_refused(tmp_path, content):
-    (tmp_path / "x-idx1-ubyte").write_bytes(content)
-    with pytest.raises(TrainingDataError):
-        read_idx(tmp_path / "x-idx1-ubyte")
-
-
-def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path):
-    from stn_cli.errors import NoInputError
-
-    with pytest.raises((TrainingDataError, NoInputError)):
-        read_uprights([tmp_path])
-    with pytest.raises(TrainingDataError):
-        read_uprights([tmp_path / "nowhere"])
-
-
-def test_classify_needs_two_classes(tmp_path):
-    one = Uprights(uprights().images, np.zeros(40, np.int64), ("only",))
-    with pytest.raises(TrainingDataError, match="two classes"):
-        Trainer(config(), data(source=one), tmp_path, workers=0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stn_cli.errors import TrainingDataError
-from stn_cli.training.samples import Batch, Samples, one_sample
+from stn_cli.training.samples import Batch, DrawnSamples, one_sample
 from stn_cli.training.text.config import TextConfig
 from stn_cli.training.text.drawing import draw_word
 from stn_cli.training.text.fonts import held_out, writing_fonts
@@ -38,7 +38,7 @@ class Lettering:
         return f"{len(self.fonts)} fonts, {len(self.words)} words, {held_out}"
 
 
-class TextSamples(Samples):
+class TextSamples(DrawnSamples):
     """Words in all poses of the scenes, rendered into masks when this is made."""
 
     def __init__(

@@ -1,0 +1,1 @@
+"""Training: data, samples, objectives, the loop, and the checkpoint that comes of it."""

@@ -1,0 +1,123 @@
+"""Training from end to end: data and wishes in, a checkpoint out."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+
+from stn_cli.checkpoints import Checkpoint
+from stn_cli.errors import UsageError
+from stn_cli.training.config import TrainConfig
+from stn_cli.training.data import check_objectives, prepare
+from stn_cli.training.defaults import Wishes, suited
+from stn_cli.training.examples import Dataset, Reading, read_examples
+from stn_cli.training.finish import export
+from stn_cli.training.loop import Trainer
+from stn_cli.training.team import Team, joined_team
+from stn_cli.training.text.samples import Lettering, read_lettering
+from stn_cli.training.watching import Watcher
+
+_LEAST_KEPT = 96
+"""Images are kept in memory at least this large, if they are: distortions read them more finely than a canvas shows."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use, and what it keeps; none of it changes what is learned, beyond rounding.
+
+    Attributes:
+        workers: processes that draw samples.
+        threads: of the networks on a CPU; None for one a core.
+        device: `cpu`, `cuda` or `mps`.
+        keep: states to keep, of the last validations.
+    """
+
+    workers: int = 1
+    threads: int | None = None
+    device: str = "cpu"
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to learn from, and how."""
+
+    source: Dataset | Lettering
+    config: TrainConfig
+    resources: Resources = field(default_factory=Resources)
+
+
+def plan(
+    data: Sequence[Path], given: dict[str, Any], wishes: Wishes | None = None, resources: Resources | None = None
+) -> Plan:
+    """Reads the data, and chooses what is not given.
+
+    Args:
+        data: folders and archives.
+        given: entries of `TrainConfig` as plain data, as from a TOML file.
+        wishes: on the network.
+        resources: that the run may use.
+
+    Raises:
+        TrainingDataError: the data cannot be trained on, or lacks what an objective needs.
+        UsageError: what is given does not fit together.
+    """
+    resources = resources or Resources()
+    if "text" in given:
+        config = _converted(given)
+        assert config.text is not None
+        return Plan(read_lettering(data, config.text), config, resources)
+    checked = _converted({**given, "stages": given.get("stages") or msgspec.to_builtins(TrainConfig().stages)})
+    dataset = read_examples(data, _reading(checked))
+    config = suited(dataset, given, wishes)
+    check_objectives(dataset, config)
+    return Plan(dataset, config, resources)
+
+
+def run(
+    plan: Plan, out: Path, *watchers: Watcher, is_stopped: Callable[[], bool] = lambda: False
+) -> tuple[Trainer, Checkpoint | None]:
+    """Trains, and exports the best weights into the folder of the run; no checkpoint if it was stopped."""
+    with joined_team(plan.resources.device) as team:
+        trainer = trainer_of(plan, out, team)
+        finished = trainer.train(*watchers, is_stopped=is_stopped)
+        return trainer, export(trainer, out) if finished and team.is_first else None
+
+
+def trainer_of(plan: Plan, out: Path, team: Team | None = None) -> Trainer:
+    """The run that is planned; nothing is written yet."""
+    resources, threads = plan.resources, plan.resources.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    return Trainer(
+        plan.config,
+        prepare(plan.source, plan.config, workers=threads),
+        out,
+        workers=resources.workers,
+        keep=resources.keep,
+        device=resources.device,
+        team=team or Team(),
+    )
+
+
+def _converted(given: dict[str, Any]) -> TrainConfig:
+    try:
+        return msgspec.convert(given, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"these options do not fit together: {error}") from error
+
+
+def _reading(config: TrainConfig) -> Reading:
+    means: Literal["class", "text"] | None = None
+    if "classify" in config.objectives or "read" in config.objectives:
+        means = "class" if "classify" in config.objectives else "text"
+    return Reading(
+        labels=None if config.labels is None else Path(config.labels),
+        label_means=means,
+        group_by=config.group_by,
+        validation_share=config.validation_share,
+        longest_side=max(_LEAST_KEPT, config.canvas),
+    )

@@ -1,0 +1,163 @@
+"""The configuration that suits a dataset, as far as nobody says otherwise."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stn_cli.checkpoints import open_checkpoint
+from stn_cli.errors import UsageError
+from stn_cli.networks.config import Limits, LocalizerConfig, ModelConfig, Size, TransformConfig
+from stn_cli.training.config import Objective, Scene, TrainConfig
+from stn_cli.training.examples import Dataset
+
+_LEAST_SIDE, _MOST_SIDE = 28, 64
+_SIDE_OF_WORDS = 128
+_DEFAULT_LAYOUT = "grid 4x4"
+_EPOCHS, _LEAST_STEPS, _MOST_STEPS = 30, 2000, 30_000
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person says of the network in a few words.
+
+    Attributes:
+        transform: the family of transforms.
+        stages: localization nets in series, or passes of one net if they are `shared`.
+        input_size: (height, width) of what the localization net sees.
+        output_size: (height, width) of the crop that is classified or read.
+    """
+
+    transform: TransformConfig | None = None
+    stages: int = 1
+    shared: bool = False
+    input_size: Size | None = None
+    output_size: Size | None = None
+
+
+def transform_called(name: str) -> TransformConfig:
+    """`affine`, `tps`, `tps:grid 5x5`…; UsageError for what is none."""
+    kind, _, layout = name.partition(":")
+    if kind == "tps":
+        layout = layout or _DEFAULT_LAYOUT
+    try:
+        return msgspec.convert({"kind": kind, "layout": layout or None}, TransformConfig)
+    except msgspec.ValidationError as error:
+        kinds = "translation, attention, similarity, affine, projective, tps"
+        raise UsageError(
+            f"there is no transform {name!r}", remedy=f"One of {kinds}, or tps:border 2x10 for a layout of its own."
+        ) from error
+
+
+def objectives_of(dataset: Dataset) -> tuple[Objective, ...]:
+    """What the data lends itself to: transcriptions are read, classes told apart, anything else straightened."""
+    if dataset.train.alphabet:
+        return ("read",)
+    if dataset.train.is_labelled and len(dataset.classes) > 1:
+        return ("classify",)
+    return ("straighten",)
+
+
+def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None) -> TrainConfig:
+    """A configuration for the data, with what is given laid over it.
+
+    Args:
+        dataset: what there is to learn from.
+        given: entries of `TrainConfig` as plain data.
+        wishes: on the network, where `given` names no stages.
+
+    Raises:
+        UsageError: what is given does not fit together.
+    """
+    wishes = wishes or Wishes()
+    objectives = tuple(given.get("objectives") or objectives_of(dataset))
+    chosen: dict[str, Any] = {
+        "objectives": objectives,
+        "foreground": dataset.train.foreground,
+        "alphabet": dataset.train.alphabet if "read" in objectives else "",
+        "canvas": _canvas(dataset, objectives, wishes),
+    }
+    if given.get("start"):
+        chosen |= _taken_over(open_checkpoint(given["start"]).header.model, wishes)
+    elif "straighten" in objectives:
+        chosen |= _straightening(chosen["canvas"], wishes)
+    else:
+        chosen |= _weakly_supervised(dataset, chosen["canvas"], wishes)
+    if "straighten" in objectives and dataset.train.corners is None:
+        chosen["scenes"] = (Scene(),)
+    if wishes.output_size is not None:
+        chosen |= {"classifier_size": wishes.output_size, "reader_size": wishes.output_size}
+    try:
+        return msgspec.convert({**msgspec.to_builtins(chosen), **given}, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"these options do not fit together: {error}") from error
+
+
+def _canvas(dataset: Dataset, objectives: tuple[Objective, ...], wishes: Wishes) -> int:
+    """As large as most images are, in fours: what is smaller shows less, what is larger takes longer."""
+    if "straighten" in objectives:
+        side = 60
+    elif "read" in objectives:
+        side = _SIDE_OF_WORDS
+    else:
+        typical = float(np.median([max(image.shape[:2]) for image in dataset.train.images]))
+        side = int(np.clip(4 * math.ceil(typical / 4), _LEAST_SIDE, _MOST_SIDE))
+    return max(side, *(wishes.input_size or ()), *(wishes.output_size or ()), 0)
+
+
+def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
+    """Poses are known: the angle is voted on, and nothing needs to be bounded that cannot be."""
+    transform = wishes.transform or TransformConfig("similarity")
+    settings: dict[str, Any] = {"transform": transform, "input_size": wishes.input_size or _square(canvas, 48)}
+    settings |= {"angle_bins": 36} if transform.kind in ("similarity", "affine") else {"limits": Limits()}
+    return {"stages": _in_series(LocalizerConfig(**settings), wishes)}
+
+
+def _weakly_supervised(dataset: Dataset, canvas: int, wishes: Wishes) -> dict[str, Any]:
+    """For transformers that learn from labels alone."""
+    size = wishes.input_size or _square(canvas, 48)
+    is_small, grey = min(size) < 40, all(image.shape[2] == 1 for image in dataset.train.images)
+    stage = LocalizerConfig(
+        transform=wishes.transform or TransformConfig("affine"),
+        input_size=size,
+        widths=(8, 16, 32) if is_small else (16, 32, 48, 64),
+        hidden=32 if is_small else 64,
+        channels=1 if grey else 3,
+        limits=Limits(),
+    )
+    batch_size = 256
+    return {
+        "stages": _in_series(stage, wishes),
+        "classifier_size": _square(canvas, 40),
+        "classifier_widths": (16, 32, 64) if grey and is_small else (32, 64, 128),
+        "classifier_hidden": 64 if grey and is_small else 128,
+        "batch_size": batch_size,
+        "learning_rate": 3e-3,
+        "steps": int(np.clip(_EPOCHS * len(dataset.train) / batch_size, _LEAST_STEPS, _MOST_STEPS)),
+    }
+
+
+def _taken_over(model: ModelConfig, wishes: Wishes) -> dict[str, Any]:
+    """The architecture that a run starts from, so that its weights fit."""
+    if wishes.transform is not None or wishes.stages != 1 or wishes.input_size is not None:
+        raise UsageError("a run that starts from a checkpoint has its transform, stages and input size")
+    taken: dict[str, Any] = {"stages": model.stages, "upright_odds": model.upright_odds}
+    for name, net in (("classifier", model.classifier), ("reader", model.reader)):
+        if net is not None:
+            taken |= {f"{name}_{part}": getattr(net, f) for part, f in _NET_PARTS.items()}
+    return taken
+
+
+_NET_PARTS = {"size": "input_size", "widths": "widths", "hidden": "hidden"}
+
+
+def _in_series(stage: LocalizerConfig, wishes: Wishes) -> tuple[LocalizerConfig, ...]:
+    if wishes.shared:
+        return (msgspec.structs.replace(stage, repeat=wishes.stages),)
+    return (stage,) * wishes.stages
+
+
+def _square(side: int, most: int) -> Size:
+    return min(side, most), min(side, most)

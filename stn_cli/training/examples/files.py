@@ -1,0 +1,131 @@
+"""Folders and tar archives look alike from here: names below a root, and bytes by name."""
+
+import os
+import re
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stn_cli.errors import TrainingDataError
+
+_SHARD = re.compile(r"(.+?)[-_.]?\d+")
+
+
+class Files(ABC):
+    """The files below a root, by their names there (`/` between the parts), in order; hidden ones are left out.
+
+    Attributes:
+        root: a folder or a tar archive.
+        names: of the files.
+        folders: names of the folders.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    folders: tuple[str, ...]
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """What the file holds; OSError if it cannot be read."""
+
+    def where(self, name: str) -> str:
+        """The file, for a message."""
+        return f"{self.root}/{name}"
+
+
+class FolderFiles(Files):
+    """Below a folder. A tar archive in it counts as a folder of its name; `x-000.tar`, `x-001.tar`… as one, `x`.
+
+    Links to files are followed, links to folders are not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        below = sorted(self._walk())
+        self.folders = tuple(name for name, is_folder in below if is_folder)
+        plain = [name for name, is_folder in below if not is_folder]
+        self.archives = {name: TarFiles(root / name) for name in plain if name.endswith(".tar")}
+        self._inside = {
+            f"{_archive_name(name)}/{inner}": (archive, inner)
+            for name, archive in self.archives.items()
+            for inner in archive.names
+        }
+        self.names = tuple(sorted([*(name for name in plain if name not in self.archives), *self._inside]))
+
+    def read(self, name: str) -> bytes:
+        if name in self._inside:
+            archive, inner = self._inside[name]
+            return archive.read(inner)
+        return (self.root / name).read_bytes()
+
+    def _walk(self) -> Iterator[tuple[str, bool]]:
+        for folder, folders, files in os.walk(self.root, onerror=_fail):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(folder).relative_to(self.root).as_posix()
+            for name in (*folders, *files):
+                if not name.startswith("."):
+                    yield (name if below == "." else f"{below}/{name}"), name in folders
+
+
+@dataclass(frozen=True)
+class _Member:
+    offset: int
+    size: int
+
+
+class TarFiles(Files):
+    """In an uncompressed tar archive, such as the shards of WebDataset; read where they lie, never unpacked."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        members = dict(self._members())
+        self._at: Mapping[str, _Member] = {name: member for name, member in members.items() if member is not None}
+        self.names = tuple(sorted(self._at))
+        self.folders = tuple(sorted(name for name, member in members.items() if member is None))
+
+    def read(self, name: str) -> bytes:
+        member = self._at[name]
+        with self.root.open("rb") as archive:
+            archive.seek(member.offset)
+            return archive.read(member.size)
+
+    def _members(self) -> Iterator[tuple[str, _Member | None]]:
+        try:
+            with tarfile.open(self.root, "r:") as archive:
+                for info in archive:
+                    name = info.name.removeprefix("./").strip("/")
+                    if any(part.startswith(".") for part in name.split("/")):
+                        continue
+                    if info.isdir():
+                        yield name, None
+                    elif info.isreg():
+                        yield name, _Member(info.offset_data, info.size)
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise TrainingDataError(
+                f"{self.root} cannot be read as a tar archive: {error}",
+                remedy="A compressed one has to be decompressed first; a cut one fetched again.",
+            ) from error
+
+
+def open_files(root: Path) -> Files:
+    """A folder or a tar archive; TrainingDataError if it is neither, or cannot be listed."""
+    if root.is_dir():
+        return FolderFiles(root)
+    if root.is_file() and root.name.endswith(".tar"):
+        return TarFiles(root)
+    reason = "is neither a folder nor a tar archive" if root.exists() else "is not there"
+    raise TrainingDataError(f"{root} {reason}", remedy="Name a folder with images, or .tar archives.")
+
+
+def _archive_name(name: str) -> str:
+    stem = name.removesuffix(".tar")
+    shard = _SHARD.fullmatch(stem)
+    return shard[1] if shard else stem
+
+
+def _fail(error: OSError) -> None:
+    raise TrainingDataError(
+        f"{error.filename} cannot be listed: {error.strerror}", remedy="Check its permissions."
+    ) from error

@@ -1,0 +1,94 @@
+"""What is known of a set of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with some of the data, what to do about it, and where."""
+
+    what: str
+    remedy: str
+    where: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Images and what is known of each.
+
+    Attributes:
+        images: (h, w, c) uint8 each, c of 1 or 3.
+        labels: class indices (n,), −1 where there is none.
+        classes: names of the classes in order, empty if there are none.
+        texts: transcriptions, None where there is none; empty if there are none at all.
+        corners: (n, 4, 2) where the upright frame lies, normalised, in the order of `border 2x2`; NaN where that is
+            not known.
+    """
+
+    images: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    texts: tuple[str | None, ...] = ()
+    corners: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def foreground(self) -> Literal["ink", "opaque"]:
+        """`ink` where all images are grey and mostly black around the border, as MNIST is; else `opaque`."""
+        if any(image.shape[2] != 1 for image in self.images):
+            return "opaque"
+        border = [np.concatenate((i[0], i[-1], i[:, 0], i[:, -1])).mean() for i in self.images[:1000]]
+        return "ink" if float(np.median(border)) < 8 else "opaque"
+
+    @property
+    def is_labelled(self) -> bool:
+        """Every image has a class."""
+        return len(self) > 0 and bool((self.labels >= 0).all())
+
+    @property
+    def alphabet(self) -> str:
+        """The characters of all transcriptions, sorted."""
+        return "".join(sorted({character for text in self.texts if text is not None for character in text}))
+
+    def chosen(self, indices: Sequence[int] | np.ndarray) -> "Examples":
+        """Those of the given indices."""
+        return Examples(
+            tuple(self.images[i] for i in indices),
+            self.labels[indices],
+            self.classes,
+            tuple(self.texts[i] for i in indices) if self.texts else (),
+            None if self.corners is None else self.corners[indices],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What a run is given.
+
+    Attributes:
+        train, validation: what it learns from, and what it is measured on while it does.
+        test: what it never sees, as far as the data names such a part; may be empty.
+        layout: how the data lies, for a person.
+        split: how the parts came about, for a person.
+        problems: what was left out, and why.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    layout: str
+    split: str
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes

@@ -1,0 +1,370 @@
+"""From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from stn_cli.errors import ImageError, TrainingDataError
+from stn_cli.images import FORMAT_OF_SUFFIX, FileData, decode_data
+from stn_cli.training.examples.files import Files, open_files
+from stn_cli.training.examples.idx import idx_pairs, read_idx_pair
+from stn_cli.training.examples.known import PARTS, Dataset, Examples, Part, Problem
+from stn_cli.training.examples.splits import digest, group_of, held_out, part_called
+from stn_cli.training.examples.tables import SUFFIXES, Row, read_entry, read_table, table_names
+
+_READ_AHEAD = 1024
+_SIDECARS = (".gt.txt", ".txt", ".cls", ".json")
+_FEW_LABELS = 10
+"""Labels of no name are classes if each is given to so many images or more, on average; else transcriptions."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data is to be read.
+
+    Attributes:
+        labels: a table, if it is not called `labels` and beside the images.
+        label_means: what a label of no name is; None: as many images as share it suggest.
+        group_by: regular expression of what in a name says which images stay in one part.
+        validation_share: of what is trained on, held out where the data names no such part.
+        longest_side: images are kept in memory at most this large.
+    """
+
+    labels: Path | None = None
+    label_means: Literal["class", "text"] | None = None
+    group_by: str | None = None
+    validation_share: float = 0.1
+    longest_side: int = 96
+
+
+class _Entry(NamedTuple):
+    """An image that is to be read, and what is known of it."""
+
+    name: str
+    pixels: Callable[[], np.ndarray]
+    row: Row
+    part: Part | None
+
+
+@dataclass
+class _Found:
+    """All that was found, before it is read."""
+
+    entries: list[_Entry] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
+
+    def report(self, what: str, remedy: str, where: Sequence[str]) -> None:
+        if where:
+            self.problems.append(Problem(what, remedy, tuple(where)))
+
+
+def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Dataset:
+    """All images of the folders and archives, in parts; classes of one name are one class.
+
+    Raises:
+        TrainingDataError: a folder is missing or damaged, or fewer than two images can be read.
+        UsageError: `group_by` is no expression, or does not match a name.
+    """
+    reading = reading or Reading()
+    found = _Found()
+    for root in roots:
+        _find(open_files(root), reading, found)
+    decoded = _decoded(found, reading)
+    if len(decoded) < 2:
+        named = ", ".join(map(str, roots))
+        first = f" ({found.problems[0].where[0]})" if found.problems else ""
+        raise TrainingDataError(
+            f"only {len(decoded)} readable images in {named}; two are the least{first}",
+            remedy="Name a folder of images, of class sub-folders, of MNIST's idx files, or tar archives.",
+        )
+    known = _known(decoded, reading, found)
+    numbers, split = _split(decoded, known.labels, reading)
+    train, validation, test = (known.chosen(np.flatnonzero(numbers == number)) for number in range(len(PARTS)))
+    if not len(validation):
+        found.report(
+            "all images are equal, so that none can be held out",
+            "Validation sees those of training.",
+            [str(r) for r in roots],
+        )
+        validation = train
+    _check_classes(train, validation, found)
+    return Dataset(train, validation, test, _layout(found.layouts), split, tuple(found.problems))
+
+
+def _find(files: Files, reading: Reading, found: _Found) -> None:
+    pairs = list(idx_pairs(files))
+    for images, labels in pairs:
+        _find_idx(files, images, labels, found)
+    names = [name for name in files.names if PurePosixPath(name).suffix.lower() in FORMAT_OF_SUFFIX]
+    tables = table_names(files)
+    if reading.labels is not None:
+        _find_listed(files, _given_table(files, reading.labels), names, found)
+    elif tables:
+        rows = [(table.rpartition("/")[0], row) for table in tables for row in _table(files, table)]
+        _find_listed(files, rows, names, found)
+    elif names:
+        _find_plain(files, names, found)
+    elif not pairs:
+        suffixes = " ".join(sorted(FORMAT_OF_SUFFIX))
+        raise TrainingDataError(f"no image in {files.root} (looked for {suffixes}, and idx files)")
+
+
+def _find_idx(files: Files, images_name: str, labels_name: str | None, found: _Found) -> None:
+    images, labels = read_idx_pair(files, images_name, labels_name)
+    part = part_called(images_name.rpartition("/")[2].partition("-")[0])
+    found.layouts.append("idx files")
+    if labels is not None:
+        found.classes |= {str(label) for label in range(int(labels.max(initial=0)) + 1)}
+    for number, image in enumerate(images):
+        row = Row(images_name, class_name=None if labels is None else str(labels[number]))
+        name = f"{images_name}[{number}]"
+        found.entries.append(_Entry(name, lambda image=image: image[..., None], row, part))  # type: ignore[misc]
+
+
+def _given_table(files: Files, path: Path) -> list[tuple[str, Row]]:
+    """The rows of a table that a person named: a file, or one below the root."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise TrainingDataError(f"{path} is not a table of labels", remedy=f"Its name ends in {', '.join(SUFFIXES)}.")
+    name = path.as_posix()
+    if not path.exists() and name in files.names:
+        return [(name.rpartition("/")[0], row) for row in _table(files, name)]
+    try:
+        return [("", row) for row in read_table(path.read_bytes(), str(path))]
+    except OSError as error:
+        raise TrainingDataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _table(files: Files, name: str) -> list[Row]:
+    try:
+        return read_table(files.read(name), files.where(name))
+    except OSError as error:
+        raise TrainingDataError(f"{files.where(name)} cannot be read: {error.strerror}") from error
+
+
+def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[str], found: _Found) -> None:
+    """Images that a table lists, by their paths beside the table, in `images/` there, or below the root."""
+    there, rows_of, missing = set(names), {}, []
+    for folder, row in rows:
+        spelled = row.file.replace("\\", "/").removeprefix("./")
+        beside = f"{folder}/" if folder else ""
+        name = next((n for n in (beside + spelled, f"{beside}images/{spelled}", spelled) if n in there), None)
+        if name is None:
+            missing.append(row.file)
+        else:
+            rows_of[name] = row
+    found.layouts.append("table of labels")
+    folders = not any(row.class_name or row.label or row.text for row in rows_of.values())
+    for name, row in rows_of.items():
+        part = part_called(row.part) or part_called(name.partition("/")[0])
+        found.entries.append(_image_entry(files, name, _with_folder(row, name) if folders else row, part))
+    found.report("the table lists files that are not there", "Put them there, or take the rows out.", missing)
+    unlisted = [name for name in names if name not in rows_of]
+    found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
+
+
+def _find_plain(files: Files, names: Sequence[str], found: _Found) -> None:
+    """Images with a file beside each that says what it shows, in folders that do, or just images."""
+    there = set(files.names)
+    beside = {name: sidecars for name in names if (sidecars := _sidecars(name, there))}
+    if beside:
+        found.layouts.append("a file of labels beside each image")
+        alone = [name for name in names if name not in beside]
+        found.report("no file beside the image says what it shows", "Add one, or move the image away.", alone)
+        for name, sidecars in beside.items():
+            row = _beside(files, name, sidecars)
+            found.entries.append(_image_entry(files, name, row, part_called(name.partition("/")[0])))
+        return
+    classes = {_class_folder(name) for name in (*names, *(f"{folder}/" for folder in files.folders))} - {None}
+    used = {_class_folder(name) for name in names} - {None}
+    by_class = len(used) > 1
+    found.layouts.append("class folders" if by_class else "images")
+    for name in names:
+        row = _with_folder(Row(name), name) if by_class else Row(name)
+        found.entries.append(_image_entry(files, name, row, part_called(name.partition("/")[0])))
+    if by_class:
+        empty = sorted(name for name in classes - used if name is not None)
+        found.report("the class has no image", "Fill its folder, or remove it.", empty)
+
+
+def _sidecars(name: str, there: set[str]) -> tuple[str, ...]:
+    stem = name[: -len(PurePosixPath(name).suffix)]
+    key = f"{name.rpartition('/')[0]}/{name.rpartition('/')[2].partition('.')[0]}".lstrip("/")
+    candidates = (f"{base}{suffix}" for base in dict.fromkeys((stem, key)) for suffix in _SIDECARS)
+    return tuple(candidate for candidate in candidates if candidate in there)
+
+
+def _beside(files: Files, name: str, sidecars: Sequence[str]) -> Row:
+    row = Row(name)
+    for sidecar in sidecars:
+        data = files.read(sidecar)
+        if sidecar.endswith(".json"):
+            row = read_entry(data, name, files.where(sidecar))
+        elif sidecar.endswith(".cls"):
+            row = replace(row, class_name=_text(data))
+        else:
+            row = replace(row, text=_text(data))
+    return row
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8-sig", errors="replace").strip()
+
+
+def _class_folder(name: str) -> str | None:
+    """The folder that names an image's class: the first, or the second where that names a part."""
+    folders = name.split("/")[:-1]
+    if folders and part_called(folders[0]) is not None:
+        folders = folders[1:]
+    return folders[0] if folders else None
+
+
+def _with_folder(row: Row, name: str) -> Row:
+    return replace(row, class_name=_class_folder(name))
+
+
+def _image_entry(files: Files, name: str, row: Row, part: Part | None) -> _Entry:
+    def pixels() -> np.ndarray:
+        try:
+            data = files.read(name)
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
+        return decode_data(FileData(data, sha256="")).pixels
+
+    return _Entry(name, pixels, row, part)
+
+
+class _Decoded(NamedTuple):
+    """An image that could be read, as large as it is kept; `corners` normalised, `key` common to those of one part."""
+
+    entry: _Entry
+    pixels: np.ndarray
+    corners: np.ndarray | None
+    key: str
+
+
+def _decoded(found: _Found, reading: Reading) -> list[_Decoded]:
+    decoded: list[_Decoded] = []
+    unreadable: list[str] = []
+    held, most = 0, _half_of_memory()
+    for entry, one in _in_order(found.entries, reading):
+        if isinstance(one, ImageError):
+            unreadable.append(f"{entry.name}: {one}")
+            continue
+        held += one.pixels.nbytes
+        if held > most:
+            raise TrainingDataError(
+                f"the first {len(decoded)} of {len(found.entries)} images take half of this machine's memory",
+                remedy="Train on fewer of them, or on a smaller canvas.",
+            )
+        decoded.append(one)
+    found.report("the image cannot be read", "Repair it, or move it away.", unreadable)
+    return decoded
+
+
+def _in_order(entries: Sequence[_Entry], reading: Reading) -> Iterator[tuple[_Entry, _Decoded | ImageError]]:
+    """Images, decoded by threads, some way ahead of whoever takes them."""
+
+    def read(entry: _Entry) -> _Decoded | ImageError:
+        try:
+            whole = entry.pixels()
+        except ImageError as error:
+            return error
+        pixels = _at_most(whole, reading.longest_side)
+        key = group_of(entry.name, reading.group_by) if reading.group_by else digest(pixels.tobytes())
+        corners = entry.row.corners
+        if corners is not None:
+            size = np.array(whole.shape[1::-1]) if entry.row.size is None else entry.row.size
+            corners = corners * 2 / size - 1
+        return _Decoded(entry, pixels, corners, key)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(entries), _READ_AHEAD):
+            part = entries[start : start + _READ_AHEAD]
+            yield from zip(part, pool.map(read, part), strict=True)
+
+
+def _half_of_memory() -> float:
+    """Bytes; without bound where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+
+
+def _at_most(pixels: np.ndarray, longest: int) -> np.ndarray:
+    """8 bits, no alpha, and no side longer than training needs."""
+    if pixels.dtype != np.uint8:
+        pixels = (pixels // 257).astype(np.uint8)
+    pixels = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
+    height, width, channels = pixels.shape
+    scale = longest / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
+    return np.ascontiguousarray(pixels)
+
+
+def _known(decoded: Sequence[_Decoded], reading: Reading, found: _Found) -> Examples:
+    rows = [one.entry.row for one in decoded]
+    are_classes = _label_means(rows, reading) == "class"
+    names = [row.class_name or (row.label if are_classes else None) for row in rows]
+    texts = [row.text or (None if are_classes else row.label) for row in rows]
+    classes = tuple(sorted(found.classes | {name for name in names if name is not None}, key=_natural))
+    number = {name: index for index, name in enumerate(classes)}
+    labels = np.array([-1 if name is None else number[name] for name in names], dtype=np.int64)
+    unknown = np.full((4, 2), np.nan)
+    corners = np.stack([unknown if one.corners is None else one.corners for one in decoded])
+    return Examples(
+        tuple(one.pixels for one in decoded),
+        labels,
+        classes,
+        tuple(texts) if any(text is not None for text in texts) else (),
+        corners if np.isfinite(corners).any() else None,
+    )
+
+
+def _label_means(rows: Sequence[Row], reading: Reading) -> Literal["class", "text"]:
+    labels = [row.label for row in rows if row.label is not None]
+    if reading.label_means is not None or not labels:
+        return reading.label_means or "class"
+    return "class" if len(labels) >= _FEW_LABELS * len(set(labels)) else "text"
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Numbers by value, and before words."""
+    return (False, int(name), name) if name.isdecimal() else (True, 0, name)
+
+
+def _split(decoded: Sequence[_Decoded], labels: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
+    """The number of the part of each image, and how it came about."""
+    parts: list[Part | None] = [one.entry.part for one in decoded]
+    named = [part or "train" for part in parts]
+    numbers = np.array([PARTS.index(part) for part in named])
+    if "validation" in named:
+        return numbers, "as the data names the parts"
+    rest = np.flatnonzero(numbers == 0)
+    keys = [one.key for one, number in zip(decoded, numbers, strict=True) if number == 0]
+    out = held_out(keys, labels[rest].tolist(), reading.validation_share)
+    numbers[rest[out]] = PARTS.index("validation")
+    how = f"groups by {reading.group_by}" if reading.group_by else "a hash of each image"
+    begun = "the test part is named; " if "test" in named else ""
+    return numbers, f"{begun}{reading.validation_share:.0%} held out for validation by {how}"
+
+
+def _check_classes(train: Examples, validation: Examples, found: _Found) -> None:
+    for part, name in ((train, "training"), (validation, "validation")):
+        missing = [part.classes[number] for number in range(len(part.classes)) if not (part.labels == number).any()]
+        found.report(f"the class has no image for {name}", "Add images of it, or split the data yourself.", missing)
+
+
+def _layout(layouts: Sequence[str]) -> str:
+    return " + ".join(f"{layout} ({count}×)" if count > 1 else layout for layout, count in Counter(layouts).items())

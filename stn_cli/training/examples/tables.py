@@ -1,0 +1,173 @@
+"""Tables that say what is known of each file: `labels.tsv`, `.csv` or `.jsonl`.
+
+Columns by name, in any order and capitals: the file; a class, a transcription, or a label that may be either; corners
+or a box in pixels; the part (train, validation, test). A table without a row of names has the file and the label.
+
+    file      file, filename, path, image, name
+    class     class, category
+    text      text, transcription, word, words
+    label     label, or a second column without a name
+    box       x1 y1 x2 y2, left top right bottom, or xmin ymin xmax ymax, each perhaps as roi_x1 or box_x1
+    corners   x1 y1 … x4 y4, clockwise from the upper left of what is upright; in JSON also [[x, y], …]
+    size      width and height of the image whose pixels these are, if it was resized since
+    part      split, part, subset
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stn_cli.errors import TrainingDataError
+from stn_cli.training.examples.files import Files
+
+SUFFIXES = (".tsv", ".csv", ".jsonl")
+_COLUMNS = {
+    "file": ("file", "filename", "file_name", "path", "image", "name"),
+    "class": ("class", "category", "classid", "class_id"),
+    "text": ("text", "transcription", "word", "words"),
+    "label": ("label", "labels"),
+    "part": ("split", "part", "subset"),
+}
+_BOXES = (("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax"))
+_CORNERS = tuple(f"{axis}{number}" for number in range(1, 5) for axis in "xy")
+_PREFIXES = ("", "roi_", "box_", "bbox_", "roi.", "bbox.")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What a table says of one file.
+
+    Attributes:
+        file: as the table has it.
+        label: a class or a transcription, whichever that is.
+        class_name, text: the one or the other, where the table says which.
+        corners: (4, 2) in pixels, in the order of `border 2x2`.
+        size: (width, height) of the image that they are stated against; None: of the file.
+        part: as the table has it.
+    """
+
+    file: str
+    label: str | None = None
+    class_name: str | None = None
+    text: str | None = None
+    corners: np.ndarray | None = None
+    part: str | None = None
+    size: np.ndarray | None = None
+
+
+def read_table(data: bytes, where: str) -> list[Row]:
+    """The rows of a table; `where` ends with its suffix, and names it in errors.
+
+    Raises:
+        TrainingDataError: it is no such table, or has no column of files.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TrainingDataError(f"{where} is not UTF-8: {error}", remedy="Save it as UTF-8.") from error
+    entries = list(_json_entries(text, where) if where.endswith(".jsonl") else _delimited_entries(text, where))
+    rows = [_row(entry, f"{where}, entry {number}") for number, entry in enumerate(entries, 1)]
+    for number, row in enumerate(rows, 1):
+        if not row.file:
+            remedy = f"A column {' or '.join(_COLUMNS['file'])} is needed."
+            raise TrainingDataError(f"{where}, entry {number} names no file", remedy=remedy)
+    return rows
+
+
+def read_entry(data: bytes, file: str, where: str) -> Row:
+    """What a JSON object beside a file says of it."""
+    lines = data.decode("utf-8-sig", errors="replace").split()
+    (entry,) = _json_entries(" ".join(lines), where) if lines else ({},)
+    return replace(_row(entry, where), file=file)
+
+
+def table_names(files: Files) -> list[str]:
+    """The tables that are called `labels`."""
+    stems = {f"labels{suffix}" for suffix in SUFFIXES}
+    return [name for name in files.names if name.rpartition("/")[2].lower() in stems]
+
+
+def _json_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TrainingDataError(f"{where}, line {number} is not JSON: {error}") from error
+        if not isinstance(entry, dict):
+            raise TrainingDataError(f"{where}, line {number} is not a JSON object")
+        yield {str(name).strip().lower(): value for name, value in entry.items()}
+
+
+def _delimited_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
+    delimiter = "\t" if where.endswith(".tsv") else ";" if text.partition("\n")[0].count(";") else ","
+    try:
+        lines = io.StringIO(text, newline="")
+        if delimiter == "\t":  # whose quotation marks are just that
+            rows = [row for row in csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE) if row]
+        else:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise TrainingDataError(f"{where} cannot be read: {error}") from error
+    if not rows:
+        return
+    names = [name.strip().lower() for name in rows[0]]
+    if not set(names) & set(_COLUMNS["file"]):
+        names = ["file", "label"]
+        if any(len(row) != len(names) for row in rows):
+            raise TrainingDataError(
+                f"{where} has no column of files, and not two columns either",
+                remedy="Let its first line name the columns: file, and class or text.",
+            )
+    else:
+        rows = rows[1:]
+    for row in rows:
+        yield dict(zip(names, (value.strip() for value in row), strict=False))
+
+
+def _row(entry: dict[str, Any], where: str) -> Row:
+    known = {meaning: _first(entry, names) for meaning, names in _COLUMNS.items()}
+    file, part = known["file"] or "", known["part"]
+    try:
+        corners, size = _corners(entry), _numbers(entry, ("width", "height"))
+    except (ValueError, TypeError) as error:
+        raise TrainingDataError(f"{where}: its corners are no numbers of pixels: {error}") from error
+    if corners is not None and not np.isfinite(corners).all():
+        raise TrainingDataError(f"{where}: its corners are no finite numbers")
+    if size is not None and not (np.isfinite(size).all() and size.min() > 0):
+        raise TrainingDataError(f"{where}: its width and height are no size")
+    return Row(file, known["label"], known["class"], known["text"], corners, part, size)
+
+
+def _first(entry: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    value = next((entry[name] for name in names if entry.get(name) not in (None, "")), None)
+    return None if value is None else str(value)
+
+
+def _corners(entry: dict[str, Any]) -> np.ndarray | None:
+    if isinstance(entry.get("corners"), list):
+        points = np.array(entry["corners"], dtype=float).reshape(4, 2)
+    elif (values := _numbers(entry, _CORNERS)) is not None:
+        points = values.reshape(4, 2)
+    elif (box := next((b for names in _BOXES if (b := _numbers(entry, names)) is not None), None)) is not None:
+        left, top, right, bottom = box
+        points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    else:
+        return None
+    ordered: np.ndarray = points[[0, 1, 3, 2]]
+    return ordered
+
+
+def _numbers(entry: dict[str, Any], names: tuple[str, ...]) -> np.ndarray | None:
+    """The values of these columns, all with the same prefix; None if one is missing."""
+    for prefix in _PREFIXES:
+        values = [entry.get(prefix + name) for name in names]
+        if all(value not in (None, "") for value in values):
+            return np.array([float(str(value)) for value in values])
+    return None

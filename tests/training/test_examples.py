@@ -1,0 +1,318 @@
+"""Data as people have it: every layout is recognised, split without leaks, and what is wrong with it is said."""
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.training.examples import Reading, reading
+from stn_cli.training.examples import read_examples as read
+
+
+def png(level, size=(20, 12)):
+    """An image of one grey level, which tells it apart."""
+    buffer = io.BytesIO()
+    PIL.Image.new("L", size, level).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(root, files):
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def tar(path, files):
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else content.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def known(dataset, part=None):
+    """Grey level → class or text, over all parts or in one."""
+    found = {}
+    for examples in (dataset.train, dataset.validation, dataset.test) if part is None else (part,):
+        for number, image in enumerate(examples.images):
+            label = examples.classes[examples.labels[number]] if examples.labels[number] >= 0 else None
+            found[int(image[0, 0, 0])] = examples.texts[number] if examples.texts else label
+    return found
+
+
+CLASSES = {
+    f"{name}/{level}.png": png(level)
+    for name, levels in (("cat", range(10)), ("dog", range(10, 20)))
+    for level in levels
+}
+EXPECTED = {level: "cat" if level < 10 else "dog" for level in range(20)}
+
+
+def test_class_folders(tmp_path):
+    dataset = read([write(tmp_path, CLASSES)])
+    assert known(dataset) == EXPECTED
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.layout == "class folders"
+    assert set(known(dataset, dataset.validation).values()) == {"cat", "dog"}
+
+
+def test_an_archive_of_class_folders_is_read_like_the_folder(tmp_path):
+    folder = read([write(tmp_path / "folder", CLASSES)])
+    archive = read([tar(tmp_path / "all.tar", CLASSES)])
+    assert known(archive, archive.validation) == known(folder, folder.validation)
+    assert known(archive) == EXPECTED
+
+
+def test_shards_of_webdataset_in_a_folder(tmp_path):
+    samples = {f"{level:06d}": level for level in range(20)}
+    for shard in range(4):
+        files = {}
+        for key, level in list(samples.items())[5 * shard : 5 * shard + 5]:
+            files |= {f"{key}.img.png": png(level), f"{key}.cls": str(level % 2), f"{key}.note": "no label"}
+        tar(tmp_path / f"shard-{shard:03d}.tar", files)
+    assert known(read([tmp_path])) == {level: str(level % 2) for level in range(20)}
+    by_name = sorted(tmp_path.iterdir())
+    assert known(read(by_name)) == known(read([tmp_path]))
+
+
+def test_transcriptions_beside_the_images(tmp_path):
+    files = {f"{level}.png": png(level) for level in range(12)} | {
+        f"{level}.gt.txt": f"wörd{level}\n" for level in range(12)
+    }
+    dataset = read([write(tmp_path, files)])
+    assert known(dataset) == {level: f"wörd{level}" for level in range(12)}
+    assert dataset.classes == ()
+    assert dataset.train.alphabet.startswith("0123")
+
+
+def test_json_beside_the_images_tells_corners(tmp_path):
+    corners = [[2, 1], [18, 1], [18, 11], [2, 11]]
+    files = {f"{level}.png": png(level) for level in range(4)}
+    files |= {f"{level}.json": json.dumps({"text": "a", "corners": corners}, indent=1) for level in range(4)}
+    dataset = read([write(tmp_path, files)])
+    expected = np.array([[2, 1], [18, 1], [2, 11], [18, 11]]) / [10, 6] - 1
+    assert np.allclose(dataset.train.corners, expected)
+
+
+TABLES = {
+    "labels.tsv": "0.png\tcat\n1.png\tdog\n2.png\tcat\n3.png\tdog\n",
+    "labels.csv": '"file","class"\n0.png,cat\n1.png,dog\n"2.png",cat\n3.png,dog\n',
+    "LABELS.CSV": "Class;Filename\ncat;0.png\ndog;1.png\ncat;2.png\ndog;3.png\n",
+    "labels.jsonl": "".join(
+        json.dumps({"path": f"{n}.png", "category": ("cat", "dog")[n % 2]}) + "\n" for n in range(4)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_a_table_of_classes(tmp_path, name, folder):
+    write(tmp_path, {f"{folder}{level}.png": png(level) for level in range(4)} | {name: TABLES[name]})
+    dataset = read([tmp_path], Reading(label_means="class"))
+    assert known(dataset) == {0: "cat", 1: "dog", 2: "cat", 3: "dog"}
+    assert not [problem for problem in dataset.problems if "not there" in problem.what]
+
+
+def test_labels_of_no_name_are_words_unless_many_images_share_each(tmp_path):
+    words = {f"{level}.png": png(level) for level in range(40)}
+    write(
+        tmp_path / "words", words | {"labels.tsv": "".join(f"{level}.png\tword{level // 2}\n" for level in range(40))}
+    )
+    write(
+        tmp_path / "classes", words | {"labels.tsv": "".join(f"{level}.png\tkind{level % 4}\n" for level in range(40))}
+    )
+    assert known(read([tmp_path / "words"])) == {level: f"word{level // 2}" for level in range(40)}
+    assert read([tmp_path / "classes"]).classes == ("kind0", "kind1", "kind2", "kind3")
+    assert read([tmp_path / "words"], Reading(label_means="class")).classes[:2] == ("word0", "word1")
+
+
+def test_boxes_are_stated_against_the_size_that_the_table_names(tmp_path):
+    rows = "".join(f"{level}.png,40,24,10,6,30,18\n" for level in range(4))
+    write(tmp_path, {f"{level}.png": png(level) for level in range(4)})
+    write(tmp_path, {"boxes.csv": "file,width,height,roi_x1,roi_y1,roi_x2,roi_y2\n" + rows})
+    dataset = read([tmp_path], Reading(labels=tmp_path / "boxes.csv"))
+    box = [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
+    assert np.allclose(dataset.train.corners, box)
+    assert not dataset.train.texts
+
+
+def test_a_table_below_the_root_can_be_named_and_leaves_the_classes_to_the_folders(tmp_path):
+    rows = "".join(f"{name},1,1,5,5\n" for name in CLASSES)
+    archive = tar(tmp_path / "all.tar", CLASSES | {"roi.csv": f"file,x1,y1,x2,y2\n{rows}"})
+    dataset = read([archive], Reading(labels=Path("roi.csv")))
+    assert known(dataset) == EXPECTED
+    assert np.isfinite(dataset.train.corners).all()
+
+
+def test_a_flat_folder(tmp_path):
+    dataset = read([write(tmp_path, {f"{level}.png": png(level) for level in range(10)})])
+    assert known(dataset) == dict.fromkeys(range(10))
+    assert (len(dataset.train), len(dataset.validation)) in ((9, 1), (8, 2))
+
+
+def idx(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def test_idx_files_with_a_test_part(tmp_path):
+    images = np.arange(30, dtype=np.uint8)[:, None, None] * np.ones((1, 5, 4), np.uint8)
+    labels = (np.arange(30) % 3).astype(np.uint8)
+    files = {
+        "train-images-idx3-ubyte.gz": gzip.compress(idx(images[:20])),
+        "train-labels-idx1-ubyte.gz": gzip.compress(idx(labels[:20])),
+        "t10k-images-idx3-ubyte": idx(images[20:]),
+        "t10k-labels-idx1-ubyte": idx(labels[20:]),
+    }
+    dataset = read([write(tmp_path, files)])
+    assert known(dataset) == {level: str(level % 3) for level in range(30)}
+    assert set(known(dataset, dataset.test)) == set(range(20, 30))
+    assert len(dataset.validation)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"\0\0\x08\x03\0\0\0\x09", b"\0\0\x0d\x03" + b"\0" * 12])
+def test_a_damaged_idx_file_is_refused(tmp_path, content):
+    with pytest.raises(TrainingDataError, match="train-images-idx3-ubyte"):
+        read([write(tmp_path, {"train-images-idx3-ubyte": content})])
+
+
+@pytest.mark.parametrize(("train", "held_out"), [("train", "val"), ("training", "validation"), ("train", "valid")])
+def test_parts_that_folders_name(tmp_path, train, held_out):
+    files = {f"{train}/cat/1.png": png(1), f"{train}/dog/2.png": png(2), f"{held_out}/cat/3.png": png(3)}
+    dataset = read([write(tmp_path, files | {"test/dog/4.png": png(4)})])
+    assert known(dataset, dataset.train) == {1: "cat", 2: "dog"}
+    assert known(dataset, dataset.validation) == {3: "cat"}
+    assert known(dataset, dataset.test) == {4: "dog"}
+    assert dataset.split == "as the data names the parts"
+
+
+def test_parts_that_archives_name(tmp_path):
+    for number, name in enumerate(("train-000", "train-001", "val-000")):
+        tar(tmp_path / f"{name}.tar", {f"{c}/{10 * number + n}.png": png(10 * number + n) for n, c in enumerate("ab")})
+    dataset = read([tmp_path])
+    assert known(dataset, dataset.train) == {0: "a", 1: "b", 10: "a", 11: "b"}
+    assert known(dataset, dataset.validation) == {20: "a", 21: "b"}
+
+
+def test_parts_that_a_table_names(tmp_path):
+    rows = "".join(f"{level}.png,{'ab'[level % 2]},{'train' if level < 6 else 'val'}\n" for level in range(8))
+    write(tmp_path, {f"{level}.png": png(level) for level in range(8)} | {"labels.csv": f"file,class,split\n{rows}"})
+    dataset = read([tmp_path])
+    assert set(known(dataset, dataset.validation)) == {6, 7}
+
+
+def test_equal_images_stay_together_and_more_images_move_none(tmp_path):
+    copies = {f"{kind}/{level}-{copy}.png": png(level) for level in range(60) for copy in range(3) for kind in ("a",)}
+    copies |= {f"b/{level}.png": png(level) for level in range(60, 120)}
+    dataset = read([write(tmp_path, copies)])
+    train, held_out = set(known(dataset, dataset.train)), set(known(dataset, dataset.validation))
+    assert not train & held_out
+    assert 4 <= len(held_out) <= 25
+    grown = read([write(tmp_path, {f"b/{level}.png": png(level) for level in range(120, 180)})])
+    assert held_out <= set(known(grown, grown.validation))
+
+
+def test_groups_stay_together(tmp_path):
+    frames = {
+        f"{kind}/{track:02d}_{frame}.png": png(30 * kind + 5 * track + frame)
+        for kind in range(2)
+        for track in range(5)
+        for frame in range(5)
+    }
+    dataset = read([write(tmp_path, frames)], Reading(group_by=r"^(\d+/\d+)_", validation_share=0.3))
+    train, held_out = ({level // 5 for level in known(dataset, part)} for part in (dataset.train, dataset.validation))
+    assert not train & held_out
+    assert {track // 6 for track in held_out} == {0, 1}, "each class holds out a track"
+
+
+@pytest.mark.parametrize(("pattern", "said"), [("(", "not a regular expression"), (r"track(\d)", "does not match")])
+def test_groups_that_cannot_be_told_are_named(tmp_path, pattern, said):
+    with pytest.raises(UsageError, match=said):
+        read([write(tmp_path, CLASSES)], Reading(group_by=pattern))
+
+
+def test_what_is_wrong_is_said_with_a_remedy(tmp_path):
+    files = CLASSES | {"cow/broken.png": b"no image", "labels.txt": "not a table"}
+    (tmp_path / "ant").mkdir()
+    problems = {problem.what: problem for problem in read([write(tmp_path, files)]).problems}
+    assert problems["the image cannot be read"].where[0].startswith("cow/broken.png: ")
+    assert problems["the class has no image"].where == ("ant",)
+    assert all(problem.remedy for problem in problems.values())
+
+
+def test_what_a_table_lists_and_what_is_there_are_compared(tmp_path):
+    write(tmp_path, {f"{level}.png": png(level) for level in range(5)})
+    write(tmp_path, {"labels.tsv": "0.png\ta\n1.png\tb\n2.png\ta\nlost.png\tb\n"})
+    problems = {problem.what: problem.where for problem in read([tmp_path]).problems}
+    assert problems["the table lists files that are not there"] == ("lost.png",)
+    assert problems["the table does not list the image"] == ("3.png", "4.png")
+
+
+BROKEN = {
+    "not utf-8": b"\xff\xfe0.png\tcat\n",
+    "no files": "class,text\ncat,a,b\n",
+    "one column": "0.png\n1.png\n",
+    "json list": "[1]\n",
+    "half json": '{"file": \n',
+    "bad box": "file,x1,y1,x2,y2\n0.png,1,2,three,4\n",
+    "endless box": "file,x1,y1,x2,y2\n0.png,1,2,inf,4\n",
+    "no name": "file,class\n,cat\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_table_that_makes_no_sense_is_named(tmp_path, name):
+    suffix = "jsonl" if "json" in name else "csv"
+    write(tmp_path, {"0.png": png(0), "1.png": png(1), f"labels.{suffix}": BROKEN[name]})
+    with pytest.raises(TrainingDataError, match=rf"labels\.{suffix}"):
+        read([tmp_path])
+
+
+@pytest.mark.parametrize("cut", [0, 300, 600, 1500])
+def test_a_cut_archive_is_refused(tmp_path, cut):
+    whole = tar(tmp_path / "whole.tar", CLASSES).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[:cut])
+    with pytest.raises(TrainingDataError, match=r"cut\.tar"):
+        read([tmp_path / "cut.tar"])
+
+
+def test_an_archive_never_leads_outside_of_it(tmp_path):
+    archive = tar(tmp_path / "evil.tar", CLASSES | {"../../outside.png": png(99), "/etc/passwd.png": png(98)})
+    with tarfile.open(archive, "a") as more:
+        link = tarfile.TarInfo("cat/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        more.addfile(link)
+    dataset = read([archive])
+    assert set(EXPECTED) <= set(known(dataset))
+    assert len(dataset.train) + len(dataset.validation) <= len(EXPECTED) + 2
+
+
+def test_too_little_and_nothing_are_refused(tmp_path):
+    for folder, files in (("none", {}), ("one", {"a.png": png(1)}), ("broken", {f"{n}.png": b"x" for n in range(3)})):
+        (tmp_path / folder).mkdir()
+        with pytest.raises(TrainingDataError, match=folder):
+            read([write(tmp_path / folder, files)])
+    with pytest.raises(TrainingDataError, match="not there"):
+        read([tmp_path / "nowhere"])
+
+
+def test_more_images_than_the_memory_holds_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_half_of_memory", lambda: 1000)
+    with pytest.raises(TrainingDataError, match="half of this machine's memory"):
+        read([write(tmp_path, CLASSES)])
+
+
+def test_images_larger_than_training_needs_are_kept_smaller(tmp_path):
+    write(tmp_path, {"a.png": png(1, (400, 100)), "b.png": png(2, (30, 60))})
+    dataset = read([tmp_path], Reading(longest_side=80))
+    assert {part.images[0].shape[:2] for part in (dataset.train, dataset.validation)} == {(20, 80), (60, 30)}
