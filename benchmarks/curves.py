@@ -1,6 +1,5 @@
 """Would more training still help? The error on held-out samples against the samples seen, from the logs of `text`.
 
-    pip install '.[benchmarks]'
     python -m benchmarks.curves
 
 Every part of the training has its configuration and its log in `models/text/`; the parts are joined in order.

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from stn_cli.checkpoints.header import SCHEMA, Header, Metrics, graph_names
 from stn_cli.checkpoints.store import CARD, METADATA_KEY, WEIGHTS, Checkpoint, open_checkpoint, tensors_digest
 from stn_cli.checkpoints.weights import inference_model, stored_weights
-from stn_cli.errors import ModelError, StorageError
-from stn_cli.images import write_atomically
+from stn_cli.errors import ModelError
+from stn_cli.images import make_folder, write_atomically
 from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.localization import LocalizationNet
 from stn_cli.networks.model import Rectifier
@@ -98,7 +98,7 @@ def write_checkpoint(
         training=training,
         metrics=metrics,
     )
-    _make_directory(path)
+    make_folder(path)
     for file, data in graphs.items():
         write_atomically(path / file, data)
     if not (path / CARD).exists():
@@ -180,13 +180,6 @@ def _with_half_weights(model: onnx.ModelProto) -> bytes:
         del value.metadata_props[:]
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be created: {error.strerror}") from error
 
 
 def _card(header: Header) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from stn_cli import __version__
-from stn_cli.cli import inspect, models, rectify, train
+from stn_cli.cli import evaluate, inspect, models, rectify, train
 
 app = typer.Typer(
     name="stn",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("rectify", epilog=rectify.EXAMPLES)(rectify.rectify)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 
 

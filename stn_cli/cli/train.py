@@ -67,6 +67,12 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; auto takes a CUDA device if there is one.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
     threads: Annotated[int | None, typer.Option(help="Threads of the networks. Default: one a core.")] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Train the same network without the transformer, too.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files; needs the package tensorboard.")
+    ] = False,
     keep: Annotated[int, typer.Option(min=1, help="States to keep: of the last validations.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what was understood; train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -74,7 +80,8 @@ def train(
     """Train a rectifier on your own images."""
     with errors_reported("The same command goes on from the last validation."):
         from stn_cli.rectify.options import parse_size  # noqa: PLC0415
-        from stn_cli.training.api import Resources, plan, run  # noqa: PLC0415
+        from stn_cli.reports.run import train_and_report  # noqa: PLC0415
+        from stn_cli.training.api import Resources, plan  # noqa: PLC0415
         from stn_cli.training.config import read_entries  # noqa: PLC0415
         from stn_cli.training.defaults import Wishes, transform_called  # noqa: PLC0415
 
@@ -111,7 +118,14 @@ def train(
             return
         watchers = [] if quiet else [Terminal(live=sys.stderr.isatty())]
         with stops_gently() as stop:
-            trainer, checkpoint = run(planned, out, *watchers, is_stopped=lambda: stop.signal is not None)
+            trainer, checkpoint = train_and_report(
+                planned,
+                out,
+                *watchers,
+                baseline=baseline,
+                tensorboard=tensorboard,
+                is_stopped=lambda: stop.signal is not None,
+            )
         if stop.signal is not None and checkpoint is None:
             say("stopped. The state is saved; the same command goes on.")
             raise typer.Exit(stop.exit_code)

@@ -18,7 +18,16 @@ from stn_cli.images.discover import Source, discover
 from stn_cli.images.encode import JPEG_QUALITY, Encoded, encode, output_format
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, READABLE, SUFFIXES, format_of_suffix, readable
 from stn_cli.images.naming import Collision, find_collisions, output_path
-from stn_cli.images.storage import Staged, exclusive, publish, remove_leftovers, stage, withdraw, write_atomically
+from stn_cli.images.storage import (
+    Staged,
+    exclusive,
+    make_folder,
+    publish,
+    remove_leftovers,
+    stage,
+    withdraw,
+    write_atomically,
+)
 
 __all__ = [
     "FORMAT_OF_SUFFIX",
@@ -45,6 +54,7 @@ __all__ = [
     "exclusive",
     "find_collisions",
     "format_of_suffix",
+    "make_folder",
     "output_format",
     "output_path",
     "publish",

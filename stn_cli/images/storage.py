@@ -27,6 +27,14 @@ class Staged(NamedTuple):
     temporary: Path
 
 
+def make_folder(path: Path) -> None:
+    """The folder, and those above it, if they are not there yet; StorageError if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot create the folder {path}: {error.strerror}") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes one file, and returns when it is on the disk.
 

@@ -120,7 +120,7 @@ class Engine(ABC):
 
     def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> Located:
         """Runs all stages, then what reads the crop, on the small copies of a batch of images of (height, width)."""
-        found = self._whole(sizes)
+        found = self.whole(sizes)
         odds, confidence = np.zeros(len(smalls)), np.ones(len(smalls))
         taken = [self.take(small) for small in smalls]
         named = list(zip(localizer_names(self.model), self.model.stages, strict=True))
@@ -134,17 +134,19 @@ class Engine(ABC):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
                 sure = odds + upright_odds(found, self.model.upright_odds)
                 confidence = confidence / (1 + np.exp(-sure))
-        return Located(found, confidence, self._labels(taken, found, each))
+        return Located(found, confidence, self.labels(taken, found, each))
 
-    def _whole(self, sizes: Sequence[Size]) -> Transform:
+    def whole(self, sizes: Sequence[Size]) -> Transform:
+        """What the first stage starts from: all of each image of (height, width)."""
         if self.model.fit == "letterbox":
             input_size = self.model.stages[0].input_size
             return Affine(np.stack([letterbox(size, input_size).theta for size in sizes]))
         return Attention(np.tile(Attention.identity_theta, (len(sizes), 1)))
 
-    def _labels(
-        self, taken: Sequence[Any], transforms: Transform, each: Each
+    def labels(
+        self, taken: Sequence[Any], transforms: Transform, each: Each = map
     ) -> Sequence[tuple[str, float] | tuple[None, None]]:
+        """What the crops show, with its probability; None where the model has nothing that reads them."""
         if reader := self.model.reader:
             views = self.views(taken, transforms, reader.input_size, each)
             (probabilities,) = self.infer(READER, views)

@@ -33,7 +33,7 @@ class _Sheet:
     """The image, enlarged or shrunk, with a margin; it is drawn on in coordinates of the image, −1…1."""
 
     def __init__(self, pixels: Pixels, border: Float[np.ndarray, "n 2"]) -> None:
-        shown = _scaled(_rgb(pixels), _IMAGE_SIDE, _LONGEST_SIDE)
+        shown = _scaled(rgb(pixels), _IMAGE_SIDE, _LONGEST_SIDE)
         self.size = shown.shape[:2]
         beyond = float(np.nan_to_num(np.abs(border).max(), nan=1.0)) - 1.0
         self.pad = _GAP + round(max(self.size) / 2 * min(0.5, max(0.0, beyond)))
@@ -68,7 +68,7 @@ class _Sheet:
 def overlay(inspection: Inspection) -> Canvas:
     """The picture: the image with all that was found in it, the crop beside it, a caption below."""
     drawn = _drawn(inspection)
-    crop = _scaled(_rgb(inspection.crop), _CROP_SIDE, _CROP_SIDE)
+    crop = _scaled(rgb(inspection.crop), _CROP_SIDE, _CROP_SIDE)
     return _captioned(_beside(drawn, crop), _caption(inspection.record))
 
 
@@ -148,7 +148,7 @@ def _scaled(pixels: Canvas, least: int, most: int) -> Canvas:
     return shrunk
 
 
-def _rgb(pixels: Pixels) -> Canvas:
+def rgb(pixels: Pixels) -> Canvas:
     """What a person sees: 8 bits a channel, alpha laid over white."""
     full = float(np.iinfo(pixels.dtype).max)
     values = pixels / full

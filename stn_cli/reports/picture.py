@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stn_cli.errors import NoInputError, OutputExistsError, StorageError, UsageError
-from stn_cli.images import FORMAT_OF_SUFFIX, encode, write_atomically
+from stn_cli.images import FORMAT_OF_SUFFIX, encode, make_folder, write_atomically
 from stn_cli.images.formats import INSPECTED
 from stn_cli.reports.inspection import Inspection
 from stn_cli.reports.overlay import overlay
@@ -38,8 +38,5 @@ def picture_path(image: Path, out: Path | None = None, *, overwrite: bool = Fals
 
 def write_picture(inspection: Inspection, target: Path) -> None:
     """Draws and writes; StorageError if it cannot be written."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot create the folder {target.parent}: {error.strerror}") from error
+    make_folder(target.parent)
     write_atomically(target, encode(overlay(inspection), "PNG").data)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from stn_cli.errors import TrainingDataError
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.examples import Dataset
+from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.samples import DistortedSamples, GivenSamples, Samples
 from stn_cli.training.text.samples import Lettering, held_out_samples, training_samples
 
@@ -17,6 +17,7 @@ class TrainingData:
 
     Attributes:
         training, held_out: as said.
+        test: images that nothing is chosen by; None if the data names none.
         classes: names of the classes in order, empty if there are none.
         alphabet: characters of the transcriptions, empty if there are none.
         described: what the data is, for the checkpoint's record of its training.
@@ -27,6 +28,7 @@ class TrainingData:
     classes: tuple[str, ...]
     alphabet: str
     described: dict[str, int]
+    test: Samples | None = None
 
 
 def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 1) -> TrainingData:
@@ -39,15 +41,15 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
     lengths = config.steps * config.batch_size, config.validation_samples
     if isinstance(source, Dataset):
         check_objectives(source, config)
-        training: Samples
-        held_out: Samples
-        if config.scenes:
-            training = DistortedSamples(source.train, config, seed=seeds[0], length=lengths[0])
-            held_out = DistortedSamples(source.validation, config, seed=seeds[1], length=lengths[1])
-        else:
-            training = GivenSamples(source.train, config, seed=seeds[0], length=lengths[0], moved=True)
-            held_out = GivenSamples(source.validation, config, seed=seeds[1], moved=False)
-        return TrainingData(training, held_out, source.classes, config.alphabet, {"images": len(source.train)})
+        made = _distorted if config.scenes else _given
+        return TrainingData(
+            made(source.train, config, seeds[0], lengths[0]),
+            made(source.validation, config, seeds[1]),
+            source.classes,
+            config.alphabet,
+            {"images": len(source.train)},
+            made(source.test, config, seeds[1] + 1) if len(source.test) else None,
+        )
     assert config.text is not None
     common = {"canvas": config.canvas, "workers": workers}
     return TrainingData(
@@ -57,6 +59,14 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
         "",
         {"fonts": len(source.fonts), "words": len(source.words)},
     )
+
+
+def _distorted(examples: Examples, config: TrainConfig, seed: int, length: int | None = None) -> Samples:
+    return DistortedSamples(examples, config, seed=seed, length=length or config.validation_samples)
+
+
+def _given(examples: Examples, config: TrainConfig, seed: int, length: int | None = None) -> Samples:
+    return GivenSamples(examples, config, seed=seed, length=length, moved=length is not None)
 
 
 def check_objectives(source: Dataset, config: TrainConfig) -> None:

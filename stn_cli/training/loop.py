@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
-from stn_cli.errors import StnError, StorageError, UsageError
-from stn_cli.images import exclusive, remove_leftovers, write_atomically
+from stn_cli.errors import StnError, UsageError
+from stn_cli.images import exclusive, make_folder, remove_leftovers, write_atomically
 from stn_cli.networks.config import ClassifierConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.model import Rectifier
 from stn_cli.training.collapse import symptoms
@@ -187,10 +187,7 @@ class Trainer:
     @contextmanager
     def _folder(self) -> Iterator[None]:
         """The folder of the run, for this process or its team alone."""
-        try:
-            self.run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self.run} cannot be created: {error.strerror}") from error
+        make_folder(self.run)
         with exclusive(self.run) if self.team.is_first else nullcontext():
             yield
 

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from stn_cli.geometry.arrays import like
 from stn_cli.networks.model import Rectified, Rectifier
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.objectives import border, direction, point_errors, read_right
+from stn_cli.training.overlap import overlap
 from stn_cli.training.samples import Batch, Samples, batches
 
 Table = dict[str, np.ndarray]
@@ -84,17 +84,18 @@ def _poses(output: Rectified, batch: Batch) -> Table:
     determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
     middle, along = transform(points).mean(dim=1), direction(border(transform, batch.truth).double())
     reached = located.poses[-1].reached if located.poses else None
+    confidence = located.confidence if located.poses else torch.full((len(batch.label),), math.nan)
     values = {
         "error": point_errors(transform, batch.truth).float().mean(dim=1) / 2,
         "rotation_error": _rotation_error(transform, batch.truth),
-        "confidence": located.confidence,
+        "confidence": confidence,
         "zoom": determinant.abs().mean(dim=1).sqrt(),
         "turn": torch.rad2deg(torch.atan2(along[:, 1], along[:, 0])),
         "x": middle[:, 0],
         "y": middle[:, 1],
         "out_of_frame": (transform(points).abs() > 1).any(dim=2).float().mean(dim=1),
         "fold": (determinant <= 0).any(dim=1).float(),
-        "saturated": torch.zeros(len(points)) if reached is None else (reached.abs() > _SATURATED).float().mean(dim=1),
+        "saturated": torch.zeros(len(batch.label)) if reached is None else (reached.abs() > _SATURATED).float().mean(dim=1),
     }
     table = {name: value.float().cpu().numpy() for name, value in values.items()}
     return {**table, "iou": _overlaps(transform, batch.truth)}
@@ -124,16 +125,6 @@ def _overlaps(transform: Transform, truth: Tensor) -> np.ndarray:
         return np.full(len(truth), np.nan, np.float32)
     found, true = border(transform, truth).float().cpu().numpy(), truth.float().cpu().numpy()
     return np.array([overlap(*pair) for pair in zip(found, true, strict=True)], np.float32)
-
-
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two convex quadrangles (4, 2), as in `border 2x2`; NaN where one is unknown."""
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        return math.nan
-    first, second = polygons = [cv2.convexHull(corners.astype(np.float32)) for corners in (one, other)]
-    common = cv2.intersectConvexConvex(first, second)[0]
-    union = sum(cv2.contourArea(polygon) for polygon in polygons) - common
-    return float(common / union) if union > 0 else 0.0
 
 
 def _measures(table: Table, most: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Translation, letterbox
-from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig
+from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.networks.model import Rectifier
 from stn_cli.networks.transformer import ParallelSpatialTransformers, SpatialTransformer, Stage
@@ -299,14 +299,32 @@ def test_in_eval_mode_the_crop_depends_on_nothing_but_the_image():
 
 
 @pytest.mark.parametrize("classes", [(), ("cat", "dog", "emu")])
-def test_a_rectifier_locates_and_classifies(classes):
+@pytest.mark.parametrize("alphabet", ["", "abcd"])
+def test_a_rectifier_locates_classifies_and_reads(classes, alphabet):
     localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8))
     classifier = ClassifierConfig(classes=classes, input_size=(12, 20), widths=(4, 4)) if classes else None
-    model = Rectifier(ModelConfig(stages=(localizer, localizer), classifier=classifier, fit="stretch")).eval()
+    reader = ReaderConfig(alphabet=alphabet, input_size=(16, 44), widths=(4, 4, 4), hidden=8) if alphabet else None
+    stages = (localizer, localizer)
+    model = Rectifier(ModelConfig(stages=stages, classifier=classifier, reader=reader, fit="stretch")).eval()
     x = images(2, 3, 24, 40)
-    located, logits = model(x)
+    located, logits, characters = model(x)
     assert len(located.transforms) == 2
-    assert logits.shape == (2, len(classes))
     if classes:
-        crop = sample(x, located.transform, (12, 20))
-        torch.testing.assert_close(logits, model.classifier(crop))
+        torch.testing.assert_close(logits, model.classifier(sample(x, located.transform, (12, 20))))
+    else:
+        assert logits is None
+    if alphabet:
+        assert characters.shape == (2, reader.columns, 5)
+        torch.testing.assert_close(characters, model.reader(sample(x, located.transform, (16, 44))))
+    else:
+        assert characters is None
+
+
+def test_a_rectifier_that_is_bypassed_reads_the_whole_image():
+    localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8))
+    classifier = ClassifierConfig(classes=("a", "b"), input_size=(12, 12), widths=(4, 4))
+    model = perturbed(Rectifier(ModelConfig(stages=(localizer,), classifier=classifier))).eval()
+    x = images(3, 3, 24, 24)
+    whole = torch.nn.functional.interpolate(x, scale_factor=0.5, mode="area")
+    torch.testing.assert_close(model(x, bypass=True).logits, model.classifier(whole.to(x.dtype)), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(model(x).logits, model(x, bypass=True).logits)

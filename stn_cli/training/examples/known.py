@@ -30,6 +30,7 @@ class Examples:
         texts: transcriptions, None where there is none; empty if there are none at all.
         corners: (n, 4, 2) where the upright frame lies, normalised, in the order of `border 2x2`; NaN where that is
             not known.
+        names: of the files, below their roots; empty if they have none.
     """
 
     images: tuple[np.ndarray, ...]
@@ -37,6 +38,7 @@ class Examples:
     classes: tuple[str, ...]
     texts: tuple[str | None, ...] = ()
     corners: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +69,23 @@ class Examples:
             self.classes,
             tuple(self.texts[i] for i in indices) if self.texts else (),
             None if self.corners is None else self.corners[indices],
+            tuple(self.names[i] for i in indices) if self.names else (),
         )
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The examples of several parts of one dataset."""
+    parts = [part for part in parts if len(part)] or parts[:1]
+    return Examples(
+        tuple(image for part in parts for image in part.images),
+        np.concatenate([part.labels for part in parts]),
+        parts[0].classes,
+        tuple(text for part in parts for text in part.texts),
+        None
+        if parts[0].corners is None
+        else np.concatenate([part.corners for part in parts if part.corners is not None]),
+        tuple(name for part in parts for name in part.names),
+    )
 
 
 @dataclass(frozen=True, eq=False)

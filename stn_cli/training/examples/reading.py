@@ -329,6 +329,7 @@ def _known(decoded: Sequence[_Decoded], reading: Reading, found: _Found) -> Exam
         classes,
         tuple(texts) if any(text is not None for text in texts) else (),
         corners if np.isfinite(corners).any() else None,
+        tuple(one.entry.name for one in decoded),
     )
 
 

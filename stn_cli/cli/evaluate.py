@@ -1,0 +1,108 @@
+"""`stn evaluate`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stn_cli.cli.output import errors_reported, result, say
+
+if TYPE_CHECKING:
+    from stn_cli.reports.evaluation import BeforeAfter, Evaluation, Spread
+    from stn_cli.training.examples import Dataset, Examples
+
+EXAMPLES = """Examples:\n
+    stn evaluate runs/signs signs/                   the part that the data calls test, or all of it\n
+    stn evaluate runs/signs signs/ --part validation --group-by '^(track\\d+)_'\n
+    stn evaluate digits mnist/ -o seen/              evaluation.json, and worst.png\n
+    stn evaluate runs/words words/ --json\n
+"""
+_WORST = 24
+_LONGEST_SIDE = 512
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Bundled model, or the folder of a run or checkpoint.")],
+    data: Annotated[list[Path], typer.Argument(help="Folders or .tar archives, as `stn train` takes them.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json and worst.png.")] = None,
+    part: Annotated[
+        Literal["auto", "all", "train", "validation", "test"],
+        typer.Option(help="Of the data; auto is the test part where the data names one, or else all."),
+    ] = "auto",
+    labels: Annotated[Path | None, typer.Option(help="Table of labels, as of `stn train`.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="As of `stn train`.")] = None,
+    validation_share: Annotated[float, typer.Option(help="As of `stn train`.")] = 0.1,
+    worst: Annotated[int, typer.Option(min=0, help="Cases on worst.png.")] = _WORST,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a model on labelled images: before and after rectification, and where it looks."""
+    with errors_reported():
+        from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+        from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+        from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
+        from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
+
+        engine = open_engine(open_checkpoint(model), device)
+        means: Literal["class", "text"] = "text" if engine.model.reader else "class"
+        reading = Reading(labels, means, group_by, validation_share, _LONGEST_SIDE)
+        dataset = read_examples(data, reading)
+        examples = _chosen(dataset, part)
+        for problem in dataset.problems:
+            say(f"problem: {problem.what}: {problem.where[0]}{' and more' if len(problem.where) > 1 else ''}")
+        evaluation, cases = evaluated(engine, examples)
+        if out is not None:
+            from stn_cli.images import encode, make_folder, write_atomically  # noqa: PLC0415
+            from stn_cli.reports.contact import contact_sheet  # noqa: PLC0415
+            from stn_cli.reports.evaluation import worst as worst_of  # noqa: PLC0415
+
+            make_folder(out)
+            write_atomically(out / "evaluation.json", evaluation.to_json())
+            sheet = contact_sheet(engine, examples, worst_of(cases, worst))
+            write_atomically(out / "worst.png", encode(sheet, "PNG").data)
+        for line in [evaluation.to_json().decode().rstrip()] if json else _table(evaluation):
+            result(line)
+
+
+def _chosen(dataset: "Dataset", part: str) -> "Examples":
+    from stn_cli.errors import TrainingDataError  # noqa: PLC0415
+    from stn_cli.training.examples import joined  # noqa: PLC0415
+
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    if part == "auto":
+        part = "test" if len(dataset.test) else "all"
+    examples = joined(list(parts.values())) if part == "all" else parts[part]
+    if not len(examples):
+        raise TrainingDataError(f"the data has no {part} part", remedy="Leave --part out, or name another one.")
+    return examples
+
+
+def _table(evaluation: "Evaluation") -> Iterator[str]:
+    yield f"model         {evaluation.model}"
+    yield f"images        {evaluation.images}"
+    for name, measure in (("accuracy", evaluation.accuracy), ("words right", evaluation.words)):
+        if measure is not None:
+            yield f"{name:13} {_both(measure)}"
+    if evaluation.characters is not None:
+        yield f"letter errors {_both(evaluation.characters)}"
+    for name, spread in (("corner error", evaluation.corner_error), ("overlap", evaluation.iou)):
+        if spread is not None:
+            yield f"{name:13} {_spread(spread)}"
+    yield f"confidence    {_spread(evaluation.confidence)}"
+    if evaluation.calibration is not None:
+        off, brier = evaluation.calibration.expected_error, evaluation.calibration.brier
+        yield f"calibration   of the {evaluation.calibration.of}: off by {off:.3f}, Brier score {brier:.3f}"
+    for name, spread in evaluation.theta.items():
+        yield f"{name.replace('_', ' '):13} {_spread(spread)}"
+    yield f"folds         {100 * evaluation.folds:.2f} %"
+    for row in evaluation.classes:
+        yield f"class {row.name:7} {_both(row.accuracy)} of {row.images}"
+
+
+def _both(measure: "BeforeAfter") -> str:
+    return f"{100 * measure.before:.2f} % → {100 * measure.after:.2f} %"
+
+
+def _spread(spread: "Spread") -> str:
+    return f"mean {spread.mean:.3f}, median {spread.median:.3f}, 5 % {spread.p05:.3f}, 95 % {spread.p95:.3f}"

@@ -1,0 +1,44 @@
+"""A sheet of images with what was found in each, the crop beside it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from stn_cli.rectify.engine import Engine
+from stn_cli.reports.cells import OUTLINE, fitted, fitting, framed
+from stn_cli.reports.evaluation import Case
+from stn_cli.training.examples import Examples
+
+_COLUMNS, _SIDE, _GAP, _FONT_SIZE, _LINE = 4, 128, 10, 12, 16
+_PAPER, _INK = (255, 255, 255), (20, 20, 20)
+_CELL = (_SIDE + 3 * _LINE + _GAP, 2 * _SIDE + 2 * _GAP)
+_MOST_CHARACTERS = 40
+
+
+def contact_sheet(engine: Engine, examples: Examples, cases: Sequence[Case]) -> np.ndarray:
+    """The cases in their order, four a row: (h, w, 3) uint8."""
+    rows = max(1, -(-len(cases) // _COLUMNS))
+    sheet = PIL.Image.new("RGB", (_COLUMNS * _CELL[1] + _GAP, rows * _CELL[0] + _GAP), _PAPER)
+    draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(_FONT_SIZE)
+    for place, case in enumerate(cases):
+        left, top = _GAP + place % _COLUMNS * _CELL[1], _GAP + place // _COLUMNS * _CELL[0]
+        image = examples.images[case.number]
+        crop = engine.crop(image, case.location.transform, fitting(engine.model.crop_size, _SIDE), "auto", "border")
+        border = case.location.transform(OUTLINE)
+        for offset, picture in ((0, framed(image, border, _SIDE)), (_SIDE + _GAP, fitted(crop, _SIDE))):
+            sheet.paste(PIL.Image.fromarray(picture), (left + offset, top))
+        name = examples.names[case.number] if examples.names else f"image {case.number}"
+        for number, line in enumerate(_said(case, name)):
+            draw.text((left, top + _SIDE + number * _LINE), line[:_MOST_CHARACTERS], _INK, font)
+    return np.array(sheet)
+
+
+def _said(case: Case, name: str) -> tuple[str, str, str]:
+    location = case.location
+    label = "" if location.label is None else f"{case.before} -> {location.label}"
+    truth = "" if case.truth is None else f" (is {case.truth})"
+    overlap = "" if np.isnan(case.iou) else f", overlap {case.iou:.2f}"
+    return name[-_MOST_CHARACTERS:], f"{label}{truth}", f"confidence {location.confidence:.2f}{overlap}"
