@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from stn_cli.errors import ModelError, StnError
-from stn_cli.networks.config import LocalizerConfig, ModelConfig
+from stn_cli.networks.config import Conv, Layer, Linear, LocalizerConfig, ModelConfig
 
 SCHEMA = "stn.checkpoint/1"
 CLASSIFIER, READER = "classifier.onnx", "reader.onnx"
@@ -110,9 +110,21 @@ def _check_habits(header: Header) -> None:
 
 
 def _parameters(stage: LocalizerConfig) -> int:
-    """Weights of the layer where they are most: the first that is fully connected."""
+    """Weights of the layer where they are most: the first that is fully connected; of a sequence, of all layers."""
     height, width = stage.input_size
+    if stage.sequence is not None:
+        pairs = zip(stage.sequence.layers, stage.sequence.shapes(stage.input_size), strict=False)
+        return sum(_weights(layer, shape) for layer, shape in pairs)
     if stage.trunk == "fc":
         return stage.channels * height * width * stage.widths[0]
     shrunk = 1 << len(stage.widths)
     return stage.widths[-1] * -(-height // shrunk) * -(-width // shrunk) * stage.hidden
+
+
+def _weights(layer: Layer, shape: tuple[int, ...]) -> int:
+    match layer:
+        case Conv():
+            return shape[0] * layer.width * layer.kernel**2
+        case Linear():
+            return shape[0] * layer.units
+    return 0

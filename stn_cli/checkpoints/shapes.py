@@ -4,7 +4,17 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig
+from stn_cli.networks.config import (
+    ClassifierConfig,
+    Conv,
+    Linear,
+    LocalizerConfig,
+    ModelConfig,
+    Norm,
+    ReaderConfig,
+    SequenceConfig,
+    Size,
+)
 
 Shape = tuple[int, ...]
 Named = Iterator[tuple[str, Shape]]
@@ -23,13 +33,16 @@ def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
 
 
 def _localizer(config: LocalizerConfig) -> Named:
-    if config.trunk == "conv":
+    if config.sequence is not None:
+        yield from _within("trunk.1", _sequence(config.sequence, config.input_size))
+    elif config.trunk == "conv":
         yield from _within("trunk.1", _conv_trunk(config.channels, config.widths))
     else:
         pixels = config.channels * math.prod(config.input_size)
         for layer, (narrow, wide) in enumerate(itertools.pairwise((pixels, *config.widths))):
             yield from _within(f"trunk.1.{1 + 2 * layer}", _linear(narrow, wide))
-    yield from _within("trunk.2", _linear(_features(config), config.hidden))
+    if config.sequence is None:
+        yield from _within("trunk.2", _linear(_features(config), config.hidden))
     said = config.transform.spec.dof + 1 + (0 if config.pooled_votes else config.angle_bins)
     yield from _within("head", _linear(config.hidden, said))
     if config.pooled_votes:
@@ -37,6 +50,19 @@ def _localizer(config: LocalizerConfig) -> Named:
         yield from _within("votes", _convolution(0, config.widths[-2], config.widths[-1]))
         yield from _within("votes.5", _linear(config.widths[-1] * rows, config.hidden))
         yield from _within("votes.7", _linear(config.hidden, config.angle_bins))
+
+
+def _sequence(config: SequenceConfig, size: Size) -> Named:
+    for number, (layer, shape) in enumerate(zip(config.layers, config.shapes(size), strict=False)):
+        match layer:
+            case Conv():
+                yield f"{number}.weight", (layer.width, shape[0], layer.kernel, layer.kernel)
+                if layer.bias:
+                    yield f"{number}.bias", (layer.width,)
+            case Norm():
+                yield from _within(f"{number}", _norm(shape[0]))
+            case Linear():
+                yield from _within(f"{number}", _linear(shape[0], layer.units))
 
 
 def _classifier(config: ClassifierConfig) -> Named:

@@ -1,5 +1,6 @@
 """`stn models`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,6 +68,42 @@ def verify(name: Name) -> None:
         for line in verify_checkpoint(checkpoint):
             say(f"  {line}")
         result(f"{checkpoint.name}: ok")
+
+
+@app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="Weights: .safetensors, or a state_dict that torch saved.")],
+    layout: Annotated[str, typer.Option(help="pytorch-tutorial, lprnet, clova-tps or aster.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoint.")],
+    name: Annotated[str | None, typer.Option(help="Of the model. Default: the folder's.")] = None,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="HxW", help="What the net sees, where the weights do not tell.")
+    ] = None,
+    mean: Annotated[list[float] | None, typer.Option(help="Of what it sees, 0 to 1; once for each channel.")] = None,
+    deviation: Annotated[list[float] | None, typer.Option(help="Likewise.")] = None,
+    align_corners: Annotated[
+        bool | None,
+        typer.Option(
+            "--align-corners/--no-align-corners",
+            help="How its grids were read. Default: as in the project of the layout.",
+        ),
+    ] = None,
+) -> None:
+    """Turn a spatial transformer of another project into a checkpoint; weights are read, no program is run."""
+    with errors_reported():
+        from stn_cli.checkpoints.imports import ImportOptions  # noqa: PLC0415
+        from stn_cli.rectify.adopt import adopt  # noqa: PLC0415
+        from stn_cli.rectify.options import parse_size  # noqa: PLC0415
+
+        options = ImportOptions(
+            None if input_size is None else parse_size(input_size, "--input"),
+            tuple(mean) if mean else None,
+            tuple(deviation) if deviation else None,
+            align_corners,
+        )
+        checkpoint = adopt(file, layout, out, name, options)
+        say(f"{_kinds(checkpoint)}, {_megabytes(checkpoint)}; `stn rectify -m {out}` takes it")
+        result(str(out))
 
 
 def _megabytes(checkpoint: "Checkpoint") -> str:

@@ -1,5 +1,6 @@
 """Where the control points of a spline lie in the crop, and the spline's system, solved once per layout."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -70,12 +71,43 @@ class RibbonLayout(BorderLayout):
         return self.n - 1.0, 1.0
 
 
+@dataclass(frozen=True)
+class InsetLayout(BorderLayout):
+    """The points of a border that lies within the crop, as ASTER has them (Shi et al. 2018, aster.pytorch).
+
+    They are stated there in coordinates that run across pixel centres of a crop of `height` × `width`, 0…1, at a
+    distance `margin` from the ends; distances are measured in those coordinates, too.
+    """
+
+    margin: float
+    height: int
+    width: int
+    kind: ClassVar[str] = "inset"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.margin < 0.5 or min(self.height, self.width) < 2:
+            raise GeometryError("an inset layout needs 0 ≤ margin < 0.5 and two rows and columns or more")
+
+    @property
+    def metric(self) -> tuple[float, float]:
+        return self.width / (self.width - 1.0), self.height / (self.height - 1.0)
+
+    @cached_property
+    def points(self) -> Float64[np.ndarray, "k 2"]:
+        points: np.ndarray = BorderLayout(self.n).points * (1.0 - 2.0 * self.margin) / np.array(self.metric)
+        return points
+
+
 Layout = GridLayout | BorderLayout
+_INSET = re.compile(r"inset 2x(\d+) by (0(?:\.\d+)?) on (\d+)x(\d+)")
 _TWO_ROWS = {layout.kind: layout for layout in (BorderLayout, RibbonLayout)}
 
 
 def layout_from_name(name: str) -> Layout:
-    """`grid 4x4`, `border 2x10` or `ribbon 2x10`, as records and configurations have it."""
+    """`grid 4x4`, `border 2x10`, `ribbon 2x10` or `inset 2x10 by 0.05 on 32x100`, as records and configurations say."""
+    if inset := _INSET.fullmatch(name):
+        return InsetLayout(int(inset[1]), float(inset[2]), int(inset[3]), int(inset[4]))
     kind, _, size = name.partition(" ")
     rows, _, columns = size.partition("x")
     if kind == "grid" and rows.isdecimal() and rows == columns:
@@ -87,6 +119,8 @@ def layout_from_name(name: str) -> Layout:
 
 def layout_name(layout: Layout) -> str:
     """The inverse of `layout_from_name`."""
+    if isinstance(layout, InsetLayout):
+        return f"{layout.kind} 2x{layout.n} by {layout.margin!r} on {layout.height}x{layout.width}"
     return f"{layout.kind} {2 if isinstance(layout, BorderLayout) else layout.n}x{layout.n}"
 
 

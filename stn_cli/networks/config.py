@@ -1,5 +1,6 @@
 """What a model is made of: plain data that travels with the weights. Neither torch nor NumPy here."""
 
+import math
 import re
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
-_LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)")
+_LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by 0(?:\.\d+)? on \d{1,4}x\d{1,4}")
 _MOST_CONTROL_POINTS_A_ROW = 64
 _MOST_REPEATS = 8
 _MOST_ODDS = 20
+_MOST_OF_A_LAYER = 8192
 
 
 class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,7 +25,8 @@ class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         kind: the family.
-        layout: `grid NxN`, `border 2xN` or `ribbon 2xN`, N of 2 to 64; of `tps`, and of no other.
+        layout: `grid NxN`, `border 2xN`, `ribbon 2xN` or `inset 2xN by MARGIN on HxW`, N of 2 to 64; of `tps`, and of
+            no other.
     """
 
     kind: Kind
@@ -34,7 +37,7 @@ class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError("a layout belongs to tps, and to no other transform")
         if self.layout is not None:
             match = _LAYOUT.fullmatch(self.layout)
-            if match is None or not 2 <= int(match[1] or match[2]) <= _MOST_CONTROL_POINTS_A_ROW:
+            if match is None or not 2 <= int(match[1] or match[2] or match[3]) <= _MOST_CONTROL_POINTS_A_ROW:
                 raise UsageError(
                     f"layout {self.layout!r} is not 'grid NxN', 'border 2xN' or 'ribbon 2xN' with N of 2 to 64"
                 )
@@ -73,19 +76,120 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise UsageError("limits: turn, shear, shift and bend are positive")
 
 
+class Conv(msgspec.Struct, frozen=True, tag="conv", tag_field="layer", forbid_unknown_fields=True):
+    """A convolution to `width` channels."""
+
+    width: int
+    kernel: int = 3
+    padding: int = 0
+    bias: bool = True
+
+
+class Norm(msgspec.Struct, frozen=True, tag="norm", tag_field="layer", forbid_unknown_fields=True):
+    """Normalisation over the batch, of channels or of units."""
+
+
+class Relu(msgspec.Struct, frozen=True, tag="relu", tag_field="layer", forbid_unknown_fields=True):
+    """Rectification."""
+
+
+class MaxPool(msgspec.Struct, frozen=True, tag="max_pool", tag_field="layer", forbid_unknown_fields=True):
+    """The largest of each `size` × `size` pixels."""
+
+    size: int = 2
+
+
+class MeanPool(msgspec.Struct, frozen=True, tag="mean_pool", tag_field="layer", forbid_unknown_fields=True):
+    """The mean of each channel."""
+
+
+class Flatten(msgspec.Struct, frozen=True, tag="flatten", tag_field="layer", forbid_unknown_fields=True):
+    """Channels, rows and columns as one row of units."""
+
+
+class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="layer", forbid_unknown_fields=True):
+    """Fully connected, to `units`."""
+
+    units: int
+
+
+Layer = Conv | Norm | Relu | MaxPool | MeanPool | Flatten | Linear
+
+
+class SequenceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A trunk given layer by layer, as other projects have theirs.
+
+    Attributes:
+        layers: from the image to the units that the head sees; the last is rectified units.
+        mean, deviation: of the channels that it sees, 0…1, as they are normalised.
+    """
+
+    layers: tuple[Layer, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.deviation) or not all(deviation > 0 for deviation in self.deviation):
+            raise UsageError("a sequence has as many means as deviations, and these are positive")
+        sides = [side for layer in self.layers for side in _numbers(layer)]
+        if not self.layers or not all(1 <= side <= _MOST_OF_A_LAYER for side in sides):
+            raise UsageError(f"a sequence has layers, of sizes of 1 to {_MOST_OF_A_LAYER}")
+
+    def shapes(self, size: Size) -> list[tuple[int, ...]]:
+        """(channels, height, width), or (units,), of an image of (height, width), and of what each layer makes of it.
+
+        Raises:
+            UsageError: the layers do not fit each other, or the image.
+        """
+        shapes: list[tuple[int, ...]] = [(len(self.mean), *size)]
+        for layer in self.layers:
+            shapes.append(_shape_after(layer, shapes[-1]))
+            if min(shapes[-1]) < 1:
+                raise UsageError(f"an input of {size[0]}x{size[1]} is too small for the layers of the sequence")
+        return shapes
+
+
+def _numbers(layer: Layer) -> tuple[int, ...]:
+    match layer:
+        case Conv():
+            return layer.width, layer.kernel, layer.padding + 1
+        case MaxPool():
+            return (layer.size,)
+        case Linear():
+            return (layer.units,)
+    return ()
+
+
+def _shape_after(layer: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if (len(shape) == 1) != isinstance(layer, Linear) and not isinstance(layer, Relu | Norm):
+        raise UsageError("layers of images come first in a sequence, then one that flattens, then those of units")
+    match layer:
+        case Conv():
+            return layer.width, *(side + 2 * layer.padding - layer.kernel + 1 for side in shape[1:])
+        case MaxPool():
+            return shape[0], *(side // layer.size for side in shape[1:])
+        case MeanPool():
+            return (shape[0],)
+        case Flatten():
+            return (math.prod(shape),)
+        case Linear():
+            return (layer.units,)
+    return shape
+
+
 class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One localization net.
 
     Attributes:
         transform: the family whose θ it predicts.
         input_size: (height, width) of what it sees; every level of the trunk halves it.
-        trunk: `conv`, or `fc` (fully connected).
+        trunk: `conv`, `fc` (fully connected), or `sequence`, which has its layers there.
         widths: channels of the convolutional levels, or units of the fully connected layers.
         hidden: units between trunk and head.
         channels: of what it sees: 3 for colours, 1 for their luminance.
         margin: it sees the region found so far enlarged by this factor.
         limits: of the parameters, by what they mean.
-        bound: without limits, no entry of θ moves further than this from the identity (tanh).
+        bound: without limits, no entry of θ moves further than this from the identity (tanh); 0 for no bound.
         angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
             two that vote on which way is up. With 0 there are no votes, and the angle is regressed.
         pooled_votes: the votes come from what the trunk sees before its last level, averaged along the width: letters
@@ -95,7 +199,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     transform: TransformConfig
     input_size: Size
-    trunk: Literal["conv", "fc"] = "conv"
+    trunk: Literal["conv", "fc", "sequence"] = "conv"
+    sequence: SequenceConfig | None = None
     widths: tuple[int, ...] = (16, 32, 64, 96, 128)
     hidden: int = 128
     channels: int = 3
@@ -122,9 +227,16 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError("pooled_votes need angle_bins and a conv trunk of two widths at least")
         if not 1 <= self.repeat <= _MOST_REPEATS:
             raise UsageError(f"repeat is 1 to {_MOST_REPEATS}")
-        if self.margin <= 0 or self.bound <= 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
-            raise UsageError("margin and bound are positive, hidden and channels at least 1, angle_bins at least 0")
-        _check_levels(self.widths, self.input_size)
+        if (self.trunk == "sequence") != (self.sequence is not None):
+            raise UsageError("a trunk that is a sequence has one, and no other has")
+        if self.margin <= 0 or self.bound < 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
+            raise UsageError(
+                "margin is positive, bound not negative, hidden and channels at least 1, angle_bins at least 0"
+            )
+        if self.sequence is None:
+            _check_levels(self.widths, self.input_size)
+        elif self.sequence.shapes(self.input_size)[-1] != (self.hidden,) or len(self.sequence.mean) != self.channels:
+            raise UsageError("the layers of a sequence end in `hidden` units, and begin with `channels`")
 
 
 class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -9,7 +10,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stn_cli.networks.config import LocalizerConfig
+from stn_cli.networks.config import (
+    Conv,
+    Flatten,
+    Layer,
+    Linear,
+    LocalizerConfig,
+    MaxPool,
+    MeanPool,
+    Norm,
+    SequenceConfig,
+    Size,
+)
 from stn_cli.networks.limited import limited
 
 _LAST_LEVEL = 7
@@ -68,12 +80,7 @@ class LocalizationNet(nn.Module):
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
         self.config = config
-        if config.trunk == "conv":
-            trunk = conv_trunk(config.channels, config.widths)
-        else:
-            trunk = fc_trunk(config.channels * math.prod(config.input_size), config.widths)
-        features = trunk_features(trunk, config.channels, config.input_size)
-        self.trunk = nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
+        self.trunk = _trunk(config)
         spec = config.transform.spec
         self.head = nn.Linear(config.hidden, spec.dof + 1 + (0 if config.pooled_votes else config.angle_bins))
         self.votes = _pooled_votes(config) if config.pooled_votes else None
@@ -106,8 +113,8 @@ class LocalizationNet(nn.Module):
         config = self.config
         if config.limits is not None:
             return limited(raw, self.identity, config.transform, config.limits)
-        reached = torch.tanh(raw / config.bound)
-        step = config.bound * reached
+        reached = torch.tanh(raw / config.bound) if config.bound else torch.zeros_like(raw)
+        step = config.bound * reached if config.bound else raw
         if config.angle_bins and config.transform.kind != "tps":
             return self._by_votes(step, votes), reached
         return self.identity + step, reached
@@ -126,6 +133,57 @@ class LocalizationNet(nn.Module):
         weights = F.softmax(_SHARPNESS * votes, dim=1) * beside
         cos, sin = (weights @ self.directions.T).unbind(1)
         return torch.atan2(sin, cos)
+
+
+def _trunk(config: LocalizerConfig) -> nn.Sequential:
+    """From what the net sees to the units that its head sees."""
+    if config.sequence is not None:
+        normalize = Normalize(config.sequence.mean, config.sequence.deviation)
+        return nn.Sequential(normalize, _sequence_trunk(config.sequence, config.input_size))
+    if config.trunk == "conv":
+        trunk = conv_trunk(config.channels, config.widths)
+    else:
+        trunk = fc_trunk(config.channels * math.prod(config.input_size), config.widths)
+    features = trunk_features(trunk, config.channels, config.input_size)
+    return nn.Sequential(Standardize(), trunk, nn.Linear(features, config.hidden), nn.ReLU(inplace=True))
+
+
+def _sequence_trunk(config: SequenceConfig, size: Size) -> nn.Sequential:
+    return nn.Sequential(*(_layer(*pair) for pair in zip(config.layers, config.shapes(size), strict=False)))
+
+
+def _layer(layer: Layer, shape: tuple[int, ...]) -> nn.Module:
+    """The layer, for what has the shape (channels, height, width) or (units,)."""
+    made: nn.Module = nn.ReLU(inplace=True)
+    match layer:
+        case Conv():
+            made = nn.Conv2d(shape[0], layer.width, layer.kernel, padding=layer.padding, bias=layer.bias)
+        case Norm():
+            made = nn.BatchNorm2d(shape[0]) if len(shape) == 3 else nn.BatchNorm1d(shape[0])
+        case MaxPool():
+            made = nn.MaxPool2d(layer.size)
+        case MeanPool():
+            made = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case Flatten():
+            made = nn.Flatten()
+        case Linear():
+            made = nn.Linear(shape[0], layer.units)
+    return made
+
+
+class Normalize(nn.Module):
+    """Channels of 0…1 as networks elsewhere are shown them."""
+
+    def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
+
+    mean: Tensor
+    deviation: Tensor
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return (x - self.mean) / self.deviation
 
 
 def _pooled_votes(config: LocalizerConfig) -> nn.Sequential:

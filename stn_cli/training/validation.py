@@ -95,7 +95,9 @@ def _poses(output: Rectified, batch: Batch) -> Table:
         "y": middle[:, 1],
         "out_of_frame": (transform(points).abs() > 1).any(dim=2).float().mean(dim=1),
         "fold": (determinant <= 0).any(dim=1).float(),
-        "saturated": torch.zeros(len(batch.label)) if reached is None else (reached.abs() > _SATURATED).float().mean(dim=1),
+        "saturated": torch.zeros(len(batch.label))
+        if reached is None
+        else (reached.abs() > _SATURATED).float().mean(dim=1),
     }
     table = {name: value.float().cpu().numpy() for name, value in values.items()}
     return {**table, "iou": _overlaps(transform, batch.truth)}
