@@ -168,7 +168,6 @@ def test_a_layout_belongs_to_a_spline_and_is_one(kind, layout):
     [
         {"margin": 0.0},
         {"bound": -1.0},
-        {"bound": -1.0},
         {"hidden": 0},
         {"channels": 0},
         {"angle_bins": -1},

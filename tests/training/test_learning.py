@@ -1,0 +1,429 @@
+"""What a run learns: objectives and their losses, penalties, symptoms, pieces of a batch, processes that share it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.geometry import Affine, ThinPlateSpline, layout_from_name
+from stn_cli.networks.config import TransformConfig
+from stn_cli.training.api import Plan, Resources, plan, run
+from stn_cli.training.collapse import symptoms
+from stn_cli.training.config import Augment, Penalties, TrainConfig
+from stn_cli.training.data import prepare
+from stn_cli.training.defaults import Wishes, objectives_of, suited, transform_called
+from stn_cli.training.examples import Dataset, Examples
+from stn_cli.training.loop import Trainer
+from stn_cli.training.objectives import read_right
+from stn_cli.training.overlap import overlap
+from stn_cli.training.penalties import penalties
+from stn_cli.training.samples import GivenSamples, batches, split
+from tests.cli.test_rectify import ROOT
+from tests.training.said import Said
+
+
+def glyph(kind, rng, side=20):
+    """A bar that stands, or one that lies, somewhere on a dark square."""
+    image = np.zeros((side, side, 1), np.uint8)
+    x, y = rng.integers(3, side - 11, 2)
+    if kind:
+        image[y : y + 8, x + 3 : x + 5] = 220
+    else:
+        image[y + 3 : y + 5, x : x + 8] = 220
+    return image
+
+
+def dataset(count=120, held_out=30, texts=False, corners=False):
+    rng = np.random.default_rng(5)
+    kinds = rng.integers(0, 2, count)
+    images = tuple(glyph(kind, rng) for kind in kinds)
+    labels = np.full(count, -1) if texts else kinds.astype(np.int64)
+    spelled = tuple(("lie", "up")[kind] for kind in kinds) if texts else ()
+    frames = np.tile([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]], (count, 1, 1)) if corners else None
+    known = Examples(images, labels, () if texts else ("lies", "stands"), spelled, frames)
+    parts = (range(held_out, count), range(held_out), range(0))
+    return Dataset(*(known.chosen(list(part)) for part in parts), "drawn here", "the first thirty")
+
+
+SMALL = {
+    "canvas": 20,
+    "classifier_size": (16, 16),
+    "classifier_widths": (8, 16),
+    "classifier_hidden": 16,
+    "reader_size": (8, 32),
+    "reader_widths": (8, 16, 16),
+    "reader_hidden": 16,
+    "batch_size": 16,
+    "steps": 4,
+    "validate_every": 4,
+    "warmup": 1,
+}
+
+
+def settings(data, wishes=None, **changes):
+    return suited(data, {**SMALL, **changes}, wishes or Wishes(input_size=(16, 16)))
+
+
+def trained(data, folder, *watchers, wishes=None, **changes):
+    trainer, checkpoint = run(
+        Plan(data, settings(data, wishes, **changes), Resources(workers=0, threads=1)), folder, *watchers
+    )
+    return trainer, checkpoint
+
+
+def test_what_is_learned_follows_from_the_data():
+    assert objectives_of(dataset()) == ("classify",)
+    assert objectives_of(dataset(texts=True)) == ("read",)
+    unlabelled = dataset()
+    bare = Examples(unlabelled.train.images, np.full(90, -1), ())
+    assert objectives_of(Dataset(bare, bare, bare, "", "")) == ("straighten",)
+
+
+def test_a_transformer_learns_to_look_from_labels_alone(tmp_path):
+    said = Said()
+    trainer, _ = trained(
+        dataset(600),
+        tmp_path,
+        said,
+        wishes=Wishes(TransformConfig("attention")),
+        steps=300,
+        validate_every=300,
+        ema=0.9,
+    )
+    measures = said.validations[-1].overall
+    assert measures["accuracy"] > 0.95
+    assert measures["zoom_mean"] < 0.97
+    assert measures["x_spread"] > 0.02, "it looks where the bar is"
+    assert trainer.best_validation["overall"] == measures
+
+
+@pytest.mark.parametrize(
+    "name", ["translation", "attention", "similarity", "affine", "projective", "tps", "tps:border 2x4"]
+)
+@pytest.mark.parametrize("stages", [Wishes(), Wishes(stages=2), Wishes(stages=2, shared=True)])
+def test_every_transform_alone_in_series_and_shared_trains(name, stages, tmp_path):
+    wishes = Wishes(transform_called(name), stages.stages, stages.shared, (16, 16), (12, 14))
+    data, given = dataset(), {key: value for key, value in SMALL.items() if key != "classifier_size"}
+    made = suited(data, given, wishes)
+    trainer = Trainer(made, prepare(data, made), tmp_path, workers=0)
+    assert trainer.train()
+    assert trainer.model_config.classifier.input_size == (12, 14)
+    moved = [p for n, p in trainer.model.named_parameters() if n.endswith("head.weight")]
+    assert all(bool(parameter.abs().max() > 0) for parameter in moved), "every localization net has learned something"
+    assert len(moved) == (1 if stages.shared else stages.stages)
+
+
+def test_a_reader_learns_to_spell(tmp_path):
+    said = Said()
+    _, checkpoint = trained(dataset(400, texts=True), tmp_path, said, steps=250, validate_every=250, ema=0.9)
+    assert checkpoint.header.model.reader.alphabet == "eilpu"
+    assert said.validations[-1].overall["words"] > 0.8
+
+
+def test_the_best_path_spells_as_ctc_says():
+    paths = torch.tensor([[1, 1, 0, 1, 2], [0, 0, 2, 2, 0], [0, 0, 0, 0, 0]])
+    characters = torch.nn.functional.one_hot(paths, 3).float()
+    text = torch.tensor([[1, 1, 2], [2, 0, 0], [1, 0, 0]])
+    assert read_right(characters, text).tolist() == [True, True, False]
+
+
+def test_known_corners_teach_poses_without_any_distortion(tmp_path):
+    said = Said()
+    data = dataset(200, corners=True)
+    wishes = Wishes(TransformConfig("attention"), input_size=(16, 16))
+    trained(data, tmp_path, said, wishes=wishes, objectives=("straighten",), steps=120, validate_every=120, ema=0.9)
+    assert said.validations[-1].overall["iou"] > 0.9
+    assert said.validations[-1].overall["zoom_mean"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_labels_alone_never_see_the_true_corners(tmp_path):
+    with_corners, without = dataset(corners=True), dataset()
+    for number, data in enumerate((with_corners, without)):
+        trained(data, tmp_path / str(number))
+    weights = [torch.load(tmp_path / name / "state-4.pt", weights_only=True)["model"] for name in "01"]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"objectives": ("read",)}, "transcriptions"),
+        ({"objectives": ("straighten",), "scenes": ()}, "true poses"),
+    ],
+)
+def test_an_objective_that_the_data_cannot_teach_is_refused(changes, named):
+    data = dataset()
+    with pytest.raises(TrainingDataError, match=named):
+        prepare(data, settings(data, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augment": {"scale": 0.5}},
+        {"augment": {"light": 1.0}},
+        {"penalties": {"fold": -1}},
+        {"accumulate": 0},
+        {"patience": -1},
+        {"bypassed": True, "objectives": ("straighten",)},
+        {"stages": [{"transform": {"kind": "spin"}, "input_size": [16, 16]}]},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes):
+    with pytest.raises(UsageError):
+        settings(dataset(), **changes)
+
+
+@pytest.mark.parametrize("name", ["spin", "affine:grid 4x4", "tps:grid 1x1", "tps:circle", ""])
+def test_a_transform_that_does_not_exist_is_named(name):
+    with pytest.raises(UsageError):
+        transform_called(name)
+
+
+def test_all_examples_come_up_once_an_epoch():
+    data = dataset()
+    samples = GivenSamples(data.train, settings(data, augment=STILL), seed=1, length=180, moved=True)
+    first, second = (samples.__getitems__(range(start, start + 90)).canvas for start in (0, 90))
+    wanted = sorted(image.tobytes() for image in data.train.images)
+    for epoch in (first, second):
+        assert sorted(each.permute(1, 2, 0).numpy().tobytes() for each in epoch) == wanted
+    assert not torch.equal(first, second)
+
+
+STILL = {"rotation": 0, "scale": 1, "shear": 0, "shift": 0, "light": 0}
+
+
+def test_corners_move_with_the_image():
+    image = np.zeros((40, 60, 1), np.uint8)
+    image[10:14, 40:44] = 255
+    centre = np.array([42 / 30 - 1, 12 / 20 - 1])
+    corners = np.tile(centre, (1, 4, 1))
+    known = Examples((image,), np.array([0]), ("a", "b"), (), corners)
+    data = Dataset(known, known, known, "", "")
+    augment = {"rotation": 40, "scale": 1.3, "shear": 0.2, "shift": 0.2, "light": 0}
+    samples = GivenSamples(known, settings(data, canvas=200, augment=augment), seed=3, length=30, moved=True)
+    batch = samples.__getitems__(range(30))
+    mass = batch.canvas[:, 0].double()
+    middles = torch.arange(200) + 0.5
+    x = (mass.sum(1) * middles).sum(1) / mass.sum((1, 2))
+    y = (mass.sum(2) * middles).sum(1) / mass.sum((1, 2))
+    inside = (batch.truth[:, 0].abs() < 0.85).all(1)
+    assert inside.sum() > 15
+    found = torch.stack((x, y), 1)[inside] / 100 - 1
+    torch.testing.assert_close(found, batch.truth[inside, 0], rtol=0, atol=0.008)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_that_share_a_batch_take_all_of_it_between_them(workers):
+    data = dataset(corners=True)
+    samples = GivenSamples(data.train, settings(data), seed=1, length=90, moved=True)
+    whole = list(batches(samples, 32, workers=workers))
+    parts = [list(batches(samples, 32, workers=workers, part=(rank, 3))) for rank in range(3)]
+    assert [len(batch.label) for batch in whole] == [32, 32, 26]
+    for batch, *pieces in zip(whole, *parts, strict=True):
+        for name, column in batch._asdict().items():
+            assert torch.equal(column, torch.cat([getattr(piece, name) for piece in pieces])), name
+    later = list(batches(samples, 32, first=1, workers=workers))
+    assert torch.equal(later[0].canvas, whole[1].canvas)
+
+
+def test_a_batch_in_pieces_is_all_of_it():
+    data = dataset()
+    batch = GivenSamples(data.train, settings(data), seed=1, moved=False).__getitems__(range(7))
+    pieces = split(batch, 3)
+    assert [len(piece.label) for piece in pieces] == [2, 2, 3]
+    assert torch.equal(torch.cat([piece.canvas for piece in pieces]), batch.canvas)
+    assert len(split(batch, 20)) == 7
+
+
+def test_a_batch_in_pieces_teaches_what_it_teaches_as_a_whole(tmp_path):
+    data = dataset()
+    for trunk in ("fc",):  # which normalises over no batch
+        stage = {"transform": {"kind": "affine"}, "input_size": [16, 16], "trunk": trunk, "widths": [16], "channels": 1}
+        gradients = []
+        for pieces in (1, 4):
+            made = settings(data, accumulate=pieces, stages=[stage], clip=1e9)
+            trainer = Trainer(made, prepare(data, made), tmp_path, workers=0)
+            trainer.model.classifier.eval()
+            trainer.model.train = lambda: None
+            trainer.one_step(next(iter(batches(trainer.data.training, 16, workers=0))))
+            gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
+        for whole, added in zip(*gradients, strict=True):
+            torch.testing.assert_close(added, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_without_progress_ends_early_and_stays_ended(tmp_path):
+    data = dataset()
+    changes = {"steps": 40, "validate_every": 2, "patience": 3, "learning_rate": 1e-9}
+    trainer, _ = trained(data, tmp_path, **changes)
+    assert trainer.step == trainer.best_step + 6 < 40
+    again, _ = trained(data, tmp_path, **changes)
+    assert again.step == trainer.step
+
+
+def test_a_bypassed_transformer_learns_nothing_and_shows_the_whole_image(tmp_path):
+    said = Said()
+    trainer, _ = trained(dataset(), tmp_path, said, bypassed=True)
+    measures = said.validations[-1].overall
+    assert (measures["zoom_mean"], measures["zoom_spread"]) == pytest.approx((1.0, 0.0), abs=1e-6)
+    assert measures["accuracy"] == measures["accuracy_unrectified"]
+    assert not said.warnings
+    heads = [p for n, p in trainer.model.named_parameters() if n.endswith("head.weight")]
+    assert not any(head.any() for head in heads)
+
+
+def affine(a, b, x, c, d, y):
+    return Affine(torch.tensor([[a, b, x, c, d, y]]))
+
+
+def test_penalties_are_of_what_lies_outside_and_of_what_turns_over():
+    weights = Penalties(out_of_frame=1, fold=1, area=1)
+    inside = penalties(affine(0.5, 0, 0, 0, 0.5, 0), weights)
+    assert float(inside["out_of_frame"]) == 0
+    assert float(inside["area"]) == pytest.approx(np.log(0.25), rel=1e-5)
+    shifted = penalties(affine(1, 0, 0.5, 0, 1, 0), weights)
+    lattice = (2 * np.arange(9) + 1) / 9 - 1
+    assert float(shifted["out_of_frame"]) == pytest.approx(np.clip(lattice + 0.5 - 1, 0, None).mean(), rel=1e-5)
+    layout = layout_from_name("grid 4x4")
+    flat = ThinPlateSpline(torch.tensor(layout.points.ravel()[None]), layout)
+    crossed = layout.points.copy()
+    crossed[[5, 6]] = crossed[[6, 5]]
+    folded = ThinPlateSpline(torch.tensor(crossed.ravel()[None]), layout)
+    assert float(penalties(flat, weights)["fold"]) == 0
+    assert float(penalties(folded, weights)["fold"]) > 0.05
+
+
+HEALTHY = {
+    "zoom_mean": 0.8,
+    "zoom_spread": 0.1,
+    "turn_mean": 3.0,
+    "turn_spread": 10.0,
+    "x_mean": 0.0,
+    "x_spread": 0.05,
+    "y_mean": 0.0,
+    "y_spread": 0.05,
+    "out_of_frame": 0.02,
+    "contrast": 0.9,
+    "saturated": 0.0,
+    "fold": 0.0,
+}
+IDENTITY = {name: 0.0 for name in HEALTHY if name.endswith("_spread")} | {"zoom_mean": 1.0, "turn_mean": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "progress", "named"),
+    [
+        ({}, 1.0, []),
+        ({"zoom_mean": 2.5, "out_of_frame": 0.7}, 0.1, ["zoomed out"]),
+        ({"out_of_frame": 0.9}, 0.1, ["zoomed out"]),
+        ({"contrast": 0.02}, 0.1, ["blank"]),
+        ({"zoom_mean": 0.05}, 0.1, ["blank"]),
+        ({"saturated": 0.8}, 0.1, ["stuck"]),
+        ({"fold": 0.5}, 0.1, ["folded"]),
+        (IDENTITY, 0.4, []),
+        (IDENTITY, 0.6, ["standing still"]),
+    ],
+)
+def test_symptoms_are_named_with_a_remedy(changes, progress, named):
+    found = list(symptoms(HEALTHY | changes, progress))
+    assert [symptom.what.partition(":")[0] for symptom in found] == named
+    assert all(symptom.remedy for symptom in found)
+
+
+def test_a_run_that_zooms_out_says_so_in_its_log(tmp_path):
+    said = Said()
+    stage = {
+        "transform": {"kind": "attention"},
+        "input_size": [16, 16],
+        "widths": [8, 8],
+        "channels": 1,
+        "limits": {"zoom": 8.0},
+    }
+    trainer_settings = {
+        "stages": [stage],
+        "penalties": {"out_of_frame": 0, "area": -0.0},
+        "steps": 2,
+        "validate_every": 2,
+    }
+    data = dataset()
+    made = settings(data, **trainer_settings)
+    trainer = Trainer(made, prepare(data, made), tmp_path, workers=0)
+    with torch.no_grad():
+        for model in (trainer.model, trainer.average.module):
+            model.transformer.stages[0].localizer.head.bias[0] = 3.0
+    trainer.train(said)
+    assert any("zoomed out" in text for text in said.warnings)
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert any("penalties.out_of_frame" in entry.get("remedy", "") for entry in entries)
+
+
+def test_overlap_is_of_areas():
+    square = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
+    assert overlap(square, square) == pytest.approx(1)
+    assert overlap(square, square + np.array([0.5, 0])) == pytest.approx(0.5 / 1.5)
+    assert overlap(square, square + np.array([5, 0])) == 0
+    turned = cv2.boxPoints(((0.5, 0.5), (1, 1), 45.0))[[1, 2, 0, 3]]
+    assert overlap(square, turned) == pytest.approx(2 * (np.sqrt(2) - 1) / (2 - 2 * (np.sqrt(2) - 1)), rel=1e-3)
+    assert np.isnan(overlap(square, square * np.nan))
+
+
+WORKER = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.training.test_learning import dataset, settings
+from stn_cli.training.api import Plan, Resources, run
+from stn_cli.networks.config import TransformConfig
+from stn_cli.training.defaults import Wishes
+data = dataset(200)
+made = settings(data, Wishes(TransformConfig("attention"), input_size=(16, 16)), steps=60, validate_every=20, ema=0.9)
+run(Plan(data, made, Resources(workers=0, threads=1)), Path(sys.argv[1]))
+"""
+
+
+def validations(folder):
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry["validation"]["overall"] for entry in entries if "validation" in entry]
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for processes in (1, 2):
+        launched = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
+        command = launched if processes > 1 else [sys.executable]
+        script = tmp_path / "worker.py"
+        script.write_text(WORKER)
+        done = subprocess.run(
+            [*command, str(script), str(tmp_path / str(processes))],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, shared = (validations(tmp_path / str(processes)) for processes in (1, 2))
+    assert len(alone) == len(shared) == 3, "the first process alone writes the log"
+    assert shared[-1]["accuracy"] == pytest.approx(alone[-1]["accuracy"], abs=0.12)
+    assert shared[-1]["zoom_mean"] == pytest.approx(alone[-1]["zoom_mean"], abs=0.1)
+    assert (tmp_path / "2" / "model.safetensors").exists()
+
+
+def test_a_plan_is_refused_before_the_data_is_read(tmp_path):
+    with pytest.raises(UsageError):
+        plan([tmp_path / "nowhere"], {"steps": "many"})
+    with pytest.raises(TrainingDataError, match="nowhere"):
+        plan([tmp_path / "nowhere"], {"steps": 3})
+
+
+def test_a_plain_configuration_is_the_same_as_its_entries():
+    entries = {"steps": 7, "augment": {"rotation": 3.0}}
+    made = settings(dataset(), **entries)
+    assert (made.steps, made.augment) == (7, Augment(rotation=3.0))
+    assert isinstance(made, TrainConfig)
