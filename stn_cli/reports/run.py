@@ -1,18 +1,21 @@
 """A training run with all that is made of it: checkpoint, film, curves, report, and the same without a transformer."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from stn_cli.checkpoints import Checkpoint
+from stn_cli.checkpoints import Checkpoint, open_checkpoint
 from stn_cli.errors import UsageError
-from stn_cli.images import write_atomically
+from stn_cli.images import Size, write_atomically
 from stn_cli.reports.curves import CURVES, write_curves
 from stn_cli.reports.film import FILM, Film
 from stn_cli.reports.tensorboard import TensorBoard
-from stn_cli.training.api import Plan, run
+from stn_cli.training.api import Plan, Resources, plan, run
+from stn_cli.training.config import read_entries
+from stn_cli.training.defaults import Wishes, transform_called
 from stn_cli.training.loop import Trainer
 from stn_cli.training.validation import Validation, validate
 from stn_cli.training.watching import Watcher
@@ -37,8 +40,48 @@ _ROWS = {
 }
 
 
+def train(
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    config: dict[str, Any] | str | Path | None = None,
+    *watchers: Watcher,
+    transform: str | None = None,
+    stages: int = 1,
+    shared: bool = False,
+    input_size: Size | None = None,
+    output_size: Size | None = None,
+    baseline: bool = False,
+    tensorboard: bool = False,
+    resources: Resources | None = None,
+) -> Checkpoint:
+    """What `stn train DATA -o OUT` does, from Python; the same call again goes on where it was interrupted.
+
+    Args:
+        data: folders and archives.
+        out: folder of the run, which becomes the checkpoint.
+        config: entries of `training.config.TrainConfig`, or a TOML file with them; what is not said suits the data.
+        watchers: hear of every step and validation.
+        transform, stages, shared, input_size, output_size: as the options of the command.
+        baseline, tensorboard: likewise.
+        resources: processes, threads and the device to use.
+
+    Returns:
+        The checkpoint with the best weights, as `stn_cli.load` takes it.
+
+    Raises:
+        TrainingDataError, UsageError, StorageError, Diverged: as the command would say.
+    """
+    roots = [Path(data)] if isinstance(data, str | Path) else [Path(root) for root in data]
+    given = dict(config) if isinstance(config, dict) else {} if config is None else read_entries(Path(config))
+    family = None if transform is None else transform_called(transform)
+    wishes = Wishes(family, stages, shared, input_size, output_size)
+    planned = plan(roots, given, wishes, resources)
+    _, checkpoint = train_and_report(planned, Path(out), *watchers, baseline=baseline, tensorboard=tensorboard)
+    return open_checkpoint(str(out)) if checkpoint is None else checkpoint
+
+
 def train_and_report(
-    plan: Plan,
+    planned: Plan,
     out: Path,
     *watchers: Watcher,
     baseline: bool = False,
@@ -50,18 +93,20 @@ def train_and_report(
     Raises:
         UsageError: there is nothing to compare, or a package is missing.
     """
-    if baseline and "straighten" in plan.config.objectives:
+    if baseline and "straighten" in planned.config.objectives:
         raise UsageError(
             "--baseline compares what is classified or read with and without a transformer",
             remedy="Leave it out where images are straightened.",
         )
     recorders = [Film(), *([TensorBoard()] if tensorboard else [])]
-    trainer, checkpoint = run(plan, out, *recorders, *watchers, is_stopped=is_stopped)
+    trainer, checkpoint = run(planned, out, *recorders, *watchers, is_stopped=is_stopped)
     if checkpoint is None:
         return trainer, None
     without: Trainer | None = None
     if baseline:
-        bypassed = dataclasses.replace(plan, config=msgspec.structs.replace(plan.config, bypassed=True, start=None))
+        bypassed = dataclasses.replace(
+            planned, config=msgspec.structs.replace(planned.config, bypassed=True, start=None)
+        )
         without, made = run(bypassed, out / "baseline", *watchers, is_stopped=is_stopped)
         if made is None:
             return trainer, None

@@ -1,0 +1,104 @@
+"""`stn evaluate`: figures that can be counted by hand, a sheet of the worst, and clear errors."""
+
+import json
+import math
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from stn_cli.reports.evaluation import edit_distance
+from tests.cli.test_rectify import SAMPLES, stn
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The sample digits in class folders, one of them in the wrong one."""
+    folder = tmp_path_factory.mktemp("digits")
+    truth = json.loads((SAMPLES / "truth.json").read_text())
+    for number, (name, known) in enumerate(sorted(truth.items())):
+        label = known["digit"] if number else (known["digit"] + 1) % 10
+        (folder / str(label)).mkdir(exist_ok=True)
+        (folder / str(label) / name).write_bytes((SAMPLES / name).read_bytes())
+    return folder
+
+
+def test_figures_are_what_counting_gives(digits, tmp_path):
+    run = stn("evaluate", "digits", digits, "--json", "-o", tmp_path / "seen")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert found == json.loads((tmp_path / "seen" / "evaluation.json").read_text())
+    images = len(list(digits.rglob("*.*")))
+    assert found["images"] == images
+    right = sum(row["accuracy"]["after"] * row["images"] for row in found["classes"])
+    assert found["accuracy"]["after"] == pytest.approx(right / images)
+    assert found["accuracy"]["after"] <= (images - 1) / images, "one label is wrong"
+    assert found["accuracy"]["after"] > found["accuracy"]["before"], "turned digits are read once they are upright"
+    assert sum(part["images"] for part in found["calibration"]["bins"]) == images
+    assert found["calibration"]["of"] == "label"
+    with PIL.Image.open(tmp_path / "seen" / "worst.png") as sheet:
+        assert sheet.width > 1000
+    table = stn("evaluate", "digits", digits).stdout
+    assert (
+        f"accuracy      {100 * found['accuracy']['before']:.2f} % → {100 * found['accuracy']['after']:.2f} %" in table
+    )
+
+
+def test_poses_are_compared_with_corners_from_a_table(tmp_path):
+    rows = ["file,class,x1,y1,x2,y2,x3,y3,x4,y4"]
+    for name, known in json.loads((SAMPLES / "truth.json").read_text()).items():
+        matrix = np.array(known["pixel_matrix"])
+        corners = [matrix @ [x, y, 1] for x, y in ((0, 0), (28, 0), (28, 28), (0, 28))]
+        numbers = ",".join(f"{value / w:.3f}" for *point, w in corners for value in point)
+        rows.append(f"{name},{known['digit']},{numbers}")
+        (tmp_path / name).write_bytes((SAMPLES / name).read_bytes())
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    found = json.loads(stn("evaluate", "digits", tmp_path, "--json").stdout)
+    assert found["iou"]["median"] > 0.8
+    assert found["corner_error"]["median"] < 0.1
+    assert 0.5 < found["theta"]["zoom"]["mean"] < 1.1
+    assert found["folds"] == 0
+
+
+def test_parts_are_those_of_training(digits):
+    parts = {}
+    for part in ("train", "validation", "all"):
+        run = stn("evaluate", "digits", digits, "--part", part, "--validation-share", "0.3", "--json")
+        parts[part] = json.loads(run.stdout)["images"]
+    assert parts["train"] + parts["validation"] == parts["all"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["nomodel", "."], 5),
+        (["digits", "nowhere"], 9),
+        (["digits", ".", "--part", "test"], 9),
+        (["digits", ".", "--labels", "none.csv"], 9),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(arguments, code, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        (tmp_path / f"{number % 2}" / f"{number}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = stn("evaluate", *arguments, cwd=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert run.stderr.startswith("error: ")
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "distance"),
+    [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("same", "same", 0)],
+)
+def test_edit_distances(a, b, distance):
+    assert edit_distance(a, b) == edit_distance(b, a) == distance
+
+
+def test_a_text_model_is_measured_by_its_poses_alone(tmp_path):
+    words = SAMPLES.parent / "words"
+    for name in ("arch.jpg", "small.png"):
+        (tmp_path / name).write_bytes((words / name).read_bytes())
+    found = json.loads(stn("evaluate", "text", tmp_path, "--json").stdout)
+    assert "accuracy" not in found
+    assert math.isfinite(found["theta"]["turn"]["mean"])
