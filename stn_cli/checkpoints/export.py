@@ -110,21 +110,23 @@ def write_checkpoint(
 
 def _graphs(model: Rectifier) -> dict[str, bytes]:
     folded, channels = inference_model(model), model.config.channels
-    outputs = [["theta", "confidence", *(["upright"] if stage.votes_on_up else [])] for stage in model.config.stages]
-    sizes = [stage.input_size for stage in model.config.stages]
+    stages = model.config.stages * model.config.heads
+    outputs = [["theta", "confidence", *(["upright"] if stage.votes_on_up else [])] for stage in stages]
+    shapes = [(channels, *stage.input_size) for stage in stages]
     for net in (model.config.classifier, model.config.reader):
         if net is not None:
             outputs.append(["probabilities"])
-            sizes.append(net.input_size)
+            shapes.append((channels * model.config.heads, *net.input_size))
     return {
-        file: _onnx(net.eval(), names, (channels, *size))
-        for (file, net), names, size in zip(runnable_nets(folded).items(), outputs, sizes, strict=True)
+        file: _onnx(net.eval(), names, shape)
+        for (file, net), names, shape in zip(runnable_nets(folded).items(), outputs, shapes, strict=True)
     }
 
 
 def runnable_nets(model: Rectifier) -> dict[str, nn.Module]:
     """The nets of a model as its graphs compute them, by the names of those, in the order in which they run."""
-    nets: list[nn.Module] = [LocalizerGraph(stage.localizer) for stage in model.transformer.stages]  # type: ignore[arg-type]
+    stages = [stage for transformer in model.transformers for stage in transformer.stages]
+    nets: list[nn.Module] = [LocalizerGraph(stage.localizer) for stage in stages]  # type: ignore[arg-type]
     nets += [] if model.classifier is None else [ClassifierGraph(model.classifier)]
     nets += [] if model.reader is None else [ReaderGraph(model.reader)]
     return dict(zip(graph_names(model.config), nets, strict=True))

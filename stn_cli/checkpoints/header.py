@@ -55,12 +55,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def graph_names(model: ModelConfig) -> tuple[str, ...]:
     """The ONNX files of a model, in the order in which they run."""
     readers = {CLASSIFIER: model.classifier, READER: model.reader}
-    return (*localizer_names(model), *(name for name, config in readers.items() if config is not None))
+    localizers = [name for head in range(model.heads) for name in localizer_names(model, head)]
+    return (*localizers, *(name for name, config in readers.items() if config is not None))
 
 
-def localizer_names(model: ModelConfig) -> tuple[str, ...]:
-    """The ONNX files of the localization nets."""
-    return ("localizer.onnx", *(f"localizer-{n}.onnx" for n in range(2, len(model.stages) + 1)))
+def localizer_names(model: ModelConfig, head: int = 0) -> tuple[str, ...]:
+    """The ONNX files of the localization nets of a head."""
+    of = f"head-{head + 1}-" if head else ""
+    return (f"{of}localizer.onnx", *(f"{of}localizer-{n}.onnx" for n in range(2, len(model.stages) + 1)))
 
 
 def parse_header(text: str) -> Header:

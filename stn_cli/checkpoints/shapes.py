@@ -23,10 +23,11 @@ Named = Iterator[tuple[str, Shape]]
 def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
     """By name, as in the state of `networks.model.Rectifier`."""
     shapes: dict[str, Shape] = {}
-    for number, stage in enumerate(model.stages):
-        shapes.update(_within(f"transformer.stages.{number}.localizer", _localizer(stage)))
+    for head in ("transformer", *(f"others.{number}" for number in range(model.heads - 1))):
+        for number, stage in enumerate(model.stages):
+            shapes.update(_within(f"{head}.stages.{number}.localizer", _localizer(stage)))
     if model.classifier is not None:
-        shapes.update(_within("classifier.layers", _classifier(model.classifier)))
+        shapes.update(_within("classifier.layers", _classifier(model.classifier, model.heads)))
     if model.reader is not None:
         shapes.update(_within("reader", _reader(model.reader)))
     return shapes
@@ -65,8 +66,8 @@ def _sequence(config: SequenceConfig, size: Size) -> Named:
                 yield from _within(f"{number}", _linear(shape[0], layer.units))
 
 
-def _classifier(config: ClassifierConfig) -> Named:
-    yield from _within("1", _conv_trunk(config.channels, config.widths))
+def _classifier(config: ClassifierConfig, crops: int) -> Named:
+    yield from _within("1", _conv_trunk(crops * config.channels, config.widths))
     yield from _within("3", _linear(_features(config), config.hidden))
     yield from _within("5", _linear(config.hidden, len(config.classes)))
 

@@ -14,6 +14,7 @@ from stn_cli.cli.stopping import GentleStop, stops_gently
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from stn_cli.checkpoints import Checkpoint
     from stn_cli.rectify.crew import Crew
     from stn_cli.rectify.options import RectifyOptions
     from stn_cli.rectify.plan import Job
@@ -89,6 +90,9 @@ def rectify(
     allow_format: Annotated[
         list[str] | None, typer.Option(help="Read this format, too (Pillow's name for it, such as JPEG2000).")
     ] = None,
+    head: Annotated[
+        int | None, typer.Option(min=1, help="Of a model with several heads: one alone. Default: each in head-N/.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; write nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
@@ -123,29 +127,55 @@ def rectify(
             salvage=salvage,
             allow_formats=tuple(allow_format or ()),
         )
-        crew = None if dry_run else Crew(open_checkpoint(model), device, options)  # which opens the model meanwhile
-        from stn_cli.rectify.plan import plan  # noqa: PLC0415
+        checkpoint = open_checkpoint(model)
+        errors: list[Record] = []
+        for one in _for_each_head(options, checkpoint, head, inputs):
+            # A crew opens the model while the inputs are looked for.
+            crew = None if dry_run else Crew(checkpoint, device, one)
+            from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
-        jobs = plan(inputs, options)
-        wanted = "0" if fail_fast else max_errors
-        most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
-        if crew is None:
-            _show_plan(jobs, options, json=json)
-            return
-        crew.wait_until_open()
-        reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
-        with stops_gently() as stop:
-            _run(jobs, crew, reporter, stop)
-        reporter.summarize()
-        if errors_to is not None:
-            _write_errors(errors_to, reporter.errors)
-        if reporter.seen < len(jobs):
-            why = "stopped" if stop.signal is not None else f"stopped after {len(reporter.errors)} failures"
-            say(f"{why}. What was finished is kept; the same command goes on.")
-        if stop.signal is not None and reporter.seen < len(jobs):
-            raise typer.Exit(stop.exit_code)
-        if reporter.errors:
+            jobs = plan(inputs, one)
+            wanted = "0" if fail_fast else max_errors
+            most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
+            if crew is None:
+                _show_plan(jobs, one, json=json)
+                continue
+            crew.wait_until_open()
+            reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
+            with stops_gently() as stop:
+                _run(jobs, crew, reporter, stop)
+            reporter.summarize()
+            errors += reporter.errors
+            if errors_to is not None:
+                _write_errors(errors_to, errors)
+            if reporter.seen < len(jobs):
+                why = "stopped" if stop.signal is not None else f"stopped after {len(reporter.errors)} failures"
+                say(f"{why}. What was finished is kept; the same command goes on.")
+            if stop.signal is not None and reporter.seen < len(jobs):
+                raise typer.Exit(stop.exit_code)
+        if errors:
             raise typer.Exit(3)
+
+
+def _for_each_head(
+    options: "RectifyOptions", checkpoint: "Checkpoint", head: int | None, inputs: list[Path]
+) -> "list[RectifyOptions]":
+    """The options of each run: of the head that was named, or of all, each in a folder of its own."""
+    import msgspec  # noqa: PLC0415
+
+    from stn_cli.errors import UsageError  # noqa: PLC0415
+
+    heads = checkpoint.header.model.heads
+    if head is not None and head > heads:
+        raise UsageError(f"{checkpoint.name} has {heads} heads; there is no head {head}")
+    if head is not None or heads == 1:
+        return [msgspec.structs.replace(options, head=head or 1)]
+    if options.out is None or any(options.out.resolve().is_relative_to(given.resolve()) for given in inputs):
+        raise UsageError(
+            f"{checkpoint.name} has {heads} heads, and each writes its own crops",
+            remedy="Name a folder for them outside of the inputs with -o, or one of the heads with --head.",
+        )
+    return [msgspec.structs.replace(options, out=options.out / f"head-{n}", head=n) for n in range(1, heads + 1)]
 
 
 def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "GentleStop") -> None:

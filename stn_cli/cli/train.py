@@ -51,6 +51,7 @@ def train(
         str | None, typer.Option(help="translation, attention, similarity, affine, projective, tps, tps:border 2x10.")
     ] = None,
     stages: Annotated[int, typer.Option(min=1, help="Localization nets in series.")] = 1,
+    heads: Annotated[int, typer.Option(min=1, help="Transformers side by side; a classifier sees all crops.")] = 1,
     shared: Annotated[bool, typer.Option(help="The stages are passes of one net.")] = False,
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees.")
@@ -105,6 +106,7 @@ def train(
             None if transform is None else transform_called(transform),
             stages,
             shared,
+            heads,
             None if input_size is None else parse_size(input_size, "--input"),
             None if output_size is None else parse_size(output_size, "--output"),
         )

@@ -8,13 +8,14 @@ from stn_cli.networks.localization import Standardize, conv_trunk, trunk_feature
 
 
 class CropClassifier(nn.Module):
-    """Logits over the classes of a crop of the configured size."""
+    """Logits over the classes of a crop of the configured size, or of several crops joined along their channels."""
 
-    def __init__(self, config: ClassifierConfig) -> None:
+    def __init__(self, config: ClassifierConfig, crops: int = 1) -> None:
         super().__init__()
         self.config = config
-        trunk = conv_trunk(config.channels, config.widths)
-        features = trunk_features(trunk, config.channels, config.input_size)
+        channels = crops * config.channels
+        trunk = conv_trunk(channels, config.widths)
+        features = trunk_features(trunk, channels, config.input_size)
         self.layers = nn.Sequential(
             Standardize(),
             trunk,

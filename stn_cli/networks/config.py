@@ -17,6 +17,7 @@ _LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by 
 _MOST_CONTROL_POINTS_A_ROW = 64
 _MOST_REPEATS = 8
 _MOST_ODDS = 20
+_MOST_HEADS = 8
 _MOST_OF_A_LAYER = 8192
 
 
@@ -300,6 +301,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         stages: each refines the composed transform of those before it.
+        heads: transformers side by side, each with nets of its own for these stages; the classifier sees their crops
+            joined along the channels (Jaderberg et al. 2015, section 4.3).
         fit: how the first stage sees an image: `letterbox` keeps its aspect, `stretch` squeezes it.
         upright_odds: log-odds that what is shown stands upright in its image rather than upside down, where splines
             vote on that; they fade towards a right angle.
@@ -308,6 +311,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     stages: tuple[LocalizerConfig, ...]
+    heads: int = 1
     fit: Literal["letterbox", "stretch"] = "letterbox"
     upright_odds: float = 0.0
     classifier: ClassifierConfig | None = None
@@ -316,6 +320,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if not self.stages:
             raise UsageError("a model needs at least one localization net")
+        if not 1 <= self.heads <= _MOST_HEADS:
+            raise UsageError(f"heads is 1 to {_MOST_HEADS}")
+        if self.heads > 1 and (self.classifier is None or self.reader is not None):
+            raise UsageError("several heads need a classifier that joins their crops, and no reader")
         if not 0 <= self.upright_odds <= _MOST_ODDS:
             raise UsageError(f"upright_odds is 0 to {_MOST_ODDS}")
         if any(stage.transform.kind == "affine3d" for stage in self.stages):

@@ -1,6 +1,7 @@
 """The rectifier that a checkpoint holds: a spatial transformer, and perhaps nets behind it that read the crop."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -15,11 +16,22 @@ from stn_cli.networks.transformer import Located, SpatialTransformer, Stage, Sta
 
 
 class Rectified(NamedTuple):
-    """What the model makes of a batch; `logits` and `characters` are None where it has no classifier or no reader."""
+    """What the model makes of a batch.
 
-    located: Located
+    Attributes:
+        heads: what each transformer found; most models have one.
+        logits: of the classes; None without a classifier.
+        characters: logits of the blank and the characters; None without a reader.
+    """
+
+    heads: tuple[Located, ...]
     logits: Float[Tensor, "b classes"] | None
     characters: Float[Tensor, "b columns characters"] | None
+
+    @property
+    def located(self) -> Located:
+        """What the first transformer found."""
+        return self.heads[0]
 
 
 class Rectifier(nn.Module):
@@ -28,14 +40,15 @@ class Rectifier(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.transformer = SpatialTransformer(
-            [_stage(stage) for stage in config.stages],
-            config.crop_size,
-            fit=config.fit,
-            upright_odds=config.upright_odds,
-        )
-        self.classifier = CropClassifier(config.classifier) if config.classifier else None
+        self.transformer = _transformer(config)
+        self.others = nn.ModuleList(_transformer(config) for _ in range(config.heads - 1))
+        self.classifier = CropClassifier(config.classifier, config.heads) if config.classifier else None
         self.reader = CropReader(config.reader) if config.reader else None
+
+    @property
+    def transformers(self) -> tuple[SpatialTransformer, ...]:
+        """Those of all heads."""
+        return self.transformer, *(cast("SpatialTransformer", other) for other in self.others)
 
     def forward(
         self,
@@ -49,28 +62,30 @@ class Rectifier(nn.Module):
         """`bypass` reads the whole image, as if that were what the transformer had found; the rest is for `locate`."""
         if bypass:
             whole = self.transformer.whole(image)
-            located = Located((whole,), (whole,), ())
+            heads = (Located((whole,), (whole,), ()),) * len(self.transformers)
         else:
-            located = self.transformer.locate(image, detach=detach, start=start, skip=skip)
-        return Rectified(located, *self.read(image, located.transform))
+            heads = tuple(
+                transformer.locate(image, detach=detach, start=start, skip=skip) for transformer in self.transformers
+            )
+        return Rectified(heads, *self.read(image, [head.transform for head in heads]))
 
-    def read(self, image: Float[Tensor, "b c h w"], transform: Transform) -> tuple[Tensor | None, Tensor | None]:
-        """Logits of the classes and of the characters of the crop."""
+    def read(
+        self, image: Float[Tensor, "b c h w"], transforms: Sequence[Transform]
+    ) -> tuple[Float[Tensor, "b classes"] | None, Float[Tensor, "b columns characters"] | None]:
+        """Logits of the classes and of the characters of the crops of all heads."""
         sample = self.transformer.sample
         logits = characters = None
         if self.classifier is not None:
-            logits = self.classifier(sample(image, transform, self.classifier.config.input_size))
+            size = self.classifier.config.input_size
+            logits = self.classifier(torch.cat([sample(image, each, size) for each in transforms], dim=1))
         if self.reader is not None:
-            characters = self.reader(sample(image, transform, self.reader.config.input_size))
+            characters = self.reader(sample(image, transforms[0], self.reader.config.input_size))
         return logits, characters
 
 
-def decoded(characters: Float[Tensor, "b columns characters"], alphabet: str) -> list[str]:
-    """The most probable characters of the columns, repetitions and blanks left out (CTC; Graves et al. 2006)."""
-    best = characters.argmax(dim=2)
-    kept = (best != 0) & (best != torch.nn.functional.pad(best, (1, 0), value=0)[:, :-1])
-    rows = zip(best.tolist(), kept.tolist(), strict=True)
-    return ["".join(alphabet[number - 1] for number, keep in zip(*row, strict=True) if keep) for row in rows]
+def _transformer(config: ModelConfig) -> SpatialTransformer:
+    stages = [_stage(stage) for stage in config.stages]
+    return SpatialTransformer(stages, config.crop_size, fit=config.fit, upright_odds=config.upright_odds)
 
 
 def _stage(config: LocalizerConfig) -> Stage:

@@ -275,7 +275,7 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
     try:
         cv2.setNumThreads(cores)
         threads = cores if may_be_accelerated(device) else 1
-        pipeline = Pipeline(open_engine(checkpoint, device), options, threads)
+        pipeline = Pipeline(open_engine(checkpoint, device, options.head - 1), options, threads)
     except StnError as error:
         connection.send(error)
         return

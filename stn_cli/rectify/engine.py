@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import CLASSIFIER, READER, graph_names, localizer_names
-from stn_cli.errors import DeviceError, ModelError
+from stn_cli.errors import DeviceError, ModelError, UsageError
 from stn_cli.geometry import (
     Affine,
     Attention,
@@ -83,9 +83,12 @@ class Engine(ABC):
     out_of_memory: tuple[type[Exception], ...] = ()
     """What its device raises if a batch is too large for it."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, head: int = 0) -> None:
         self.checkpoint = checkpoint
         self.model = checkpoint.header.model
+        self.head = head
+        if not 0 <= head < self.model.heads:
+            raise UsageError(f"{checkpoint.name} has {self.model.heads} heads; there is no head {head + 1}")
 
     @abstractmethod
     def take(self, small: Small) -> Any:
@@ -94,6 +97,10 @@ class Engine(ABC):
     @abstractmethod
     def views(self, taken: Sequence[Any], transforms: Transform, size: Size, each: Each) -> Any:
         """What a net is shown by a batch of transforms: (b, c, h, w) float32, 0…1; c is the model's channels."""
+
+    @abstractmethod
+    def joined(self, views: Sequence[Any]) -> Any:
+        """Views joined along their channels."""
 
     @abstractmethod
     def infer(self, graph: str, views: Any) -> list[np.ndarray]:
@@ -119,11 +126,24 @@ class Engine(ABC):
         return [None] * len(transforms)
 
     def locate(self, smalls: Sequence[Small], sizes: Sequence[Size], each: Each = map) -> Located:
-        """Runs all stages, then what reads the crop, on the small copies of a batch of images of (height, width)."""
-        found = self.whole(sizes)
-        odds, confidence = np.zeros(len(smalls)), np.ones(len(smalls))
+        """Runs all stages, then what reads the crop, on the small copies of a batch of images of (height, width).
+
+        Of a model with several heads, what is located is that of the engine's own; what is read is that of all.
+        """
         taken = [self.take(small) for small in smalls]
-        named = list(zip(localizer_names(self.model), self.model.stages, strict=True))
+        reads_all = self.model.classifier is not None
+        heads = range(self.model.heads) if reads_all else (self.head,)
+        found = {head: self._found(taken, sizes, head, each) for head in heads}
+        transform, confidence = found[self.head]
+        return Located(transform, confidence, self.labels(taken, [crop for crop, _ in found.values()], each))
+
+    def _found(
+        self, taken: Sequence[Any], sizes: Sequence[Size], head: int, each: Each
+    ) -> tuple[Transform, Float[np.ndarray, " b"]]:
+        """What the stages of a head find, and its confidence."""
+        found = self.whole(sizes)
+        odds, confidence = np.zeros(len(taken)), np.ones(len(taken))
+        named = list(zip(localizer_names(self.model, head), self.model.stages, strict=True))
         for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):
             views = self.views(taken, enlarged(found, stage.margin), stage.input_size, each)
             theta, confidence, *upright = self.infer(graph, views)
@@ -134,7 +154,7 @@ class Engine(ABC):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
                 sure = odds + upright_odds(found, self.model.upright_odds)
                 confidence = confidence / (1 + np.exp(-sure))
-        return Located(found, confidence, self.labels(taken, found, each))
+        return found, confidence
 
     def whole(self, sizes: Sequence[Size]) -> Transform:
         """What the first stage starts from: all of each image of (height, width)."""
@@ -144,16 +164,16 @@ class Engine(ABC):
         return Attention(np.tile(Attention.identity_theta, (len(sizes), 1)))
 
     def labels(
-        self, taken: Sequence[Any], transforms: Transform, each: Each = map
+        self, taken: Sequence[Any], heads: Sequence[Transform], each: Each = map
     ) -> Sequence[tuple[str, float] | tuple[None, None]]:
-        """What the crops show, with its probability; None where the model has nothing that reads them."""
+        """What the crops of all heads show, with its probability; None where the model has nothing that reads them."""
         if reader := self.model.reader:
-            views = self.views(taken, transforms, reader.input_size, each)
+            views = self.views(taken, heads[0], reader.input_size, each)
             (probabilities,) = self.infer(READER, views)
             return [best_path(columns, reader.alphabet) for columns in probabilities]
         if classifier := self.model.classifier:
-            views = self.views(taken, transforms, classifier.input_size, each)
-            (probabilities,) = self.infer(CLASSIFIER, views)
+            views = [self.views(taken, head, classifier.input_size, each) for head in heads]
+            (probabilities,) = self.infer(CLASSIFIER, self.joined(views))
             best = probabilities.argmax(axis=1)
             return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
         return [(None, None)] * len(taken)
@@ -172,8 +192,8 @@ def best_path(columns: Float[np.ndarray, "columns characters"], alphabet: str) -
 class OnnxEngine(Engine):
     """On the CPU: ONNX Runtime for the nets, OpenCV for the pixels, no torch."""
 
-    def __init__(self, checkpoint: Checkpoint, threads: int = 1) -> None:
-        super().__init__(checkpoint)
+    def __init__(self, checkpoint: Checkpoint, threads: int = 1, *, head: int = 0) -> None:
+        super().__init__(checkpoint, head)
         import onnxruntime  # noqa: PLC0415  a third of a second that `models list` need not pay
 
         options = onnxruntime.SessionOptions()
@@ -206,6 +226,9 @@ class OnnxEngine(Engine):
         seen = [np.broadcast_to(crop, colours) for crop in warp_each(taken, transforms, size, each)]
         return np.ascontiguousarray(np.stack(seen).transpose(0, 3, 1, 2))
 
+    def joined(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        return views[0] if len(views) == 1 else np.concatenate(views, axis=1)
+
     def infer(self, graph: str, views: np.ndarray) -> list[np.ndarray]:
         padding = np.zeros((-len(views) % _ALIKE, *views.shape[1:]), views.dtype)
         try:
@@ -231,28 +254,30 @@ class OnnxEngine(Engine):
         return readings(transforms, sources, sizes, resample)
 
 
-def open_engine(checkpoint: Checkpoint, device: str = "auto") -> Engine:
+def open_engine(checkpoint: Checkpoint, device: str = "auto", head: int = 0) -> Engine:
     """The engine for a device: `cpu`, `cuda`, `mps`, or `auto`, which takes a CUDA device if there is one.
+
+    `head` says which crop it makes, of a model with several heads.
 
     Raises:
         DeviceError: the device is not there.
     """
     if not may_be_accelerated(device):
-        return OnnxEngine(checkpoint)
+        return OnnxEngine(checkpoint, head=head)
     from stn_cli.rectify.torch_engine import TorchEngine, is_available  # noqa: PLC0415  imports torch
 
     if is_available("cuda" if device == "auto" else device):
-        return TorchEngine(checkpoint, "cuda" if device == "auto" else device)
+        return TorchEngine(checkpoint, "cuda" if device == "auto" else device, head)
     if device == "auto":
-        return OnnxEngine(checkpoint)
+        return OnnxEngine(checkpoint, head=head)
     raise DeviceError(f"there is no {device} device that torch can use")
 
 
 def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:
     """Shapes of a graph's outputs, without the batch."""
     number = graph_names(model).index(graph)
-    if number < len(model.stages):
-        stage = model.stages[number]
+    if number < model.heads * len(model.stages):
+        stage = model.stages[number % len(model.stages)]
         return [[stage.transform.spec.dof], [], *([[]] if stage.votes_on_up else [])]
     if graph == READER and model.reader:
         return [[model.reader.columns, len(model.reader.alphabet) + 1]]

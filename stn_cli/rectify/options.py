@@ -33,6 +33,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_pixels: larger images fail.
         allow_formats: what may be read beyond `images.READABLE`, by Pillow's names.
         salvage: read what can be read of damaged files.
+        head: whose crop is made, of a model with several heads; from 1 on.
     """
 
     out: Path | None = None
@@ -54,6 +55,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_pixels: int = 250_000_000
     allow_formats: tuple[str, ...] = ()
     salvage: bool = False
+    head: int = 1
 
     def __post_init__(self) -> None:
         sides = [] if self.size is None else self.size
@@ -64,6 +66,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.min_confidence is None or 0 <= self.min_confidence <= 1, "--min-confidence is 0 to 1")
         doubts = self.min_confidence is not None
         _require(not (self.always and doubts), "--always asks for no confidence; leave --min-confidence out")
+        _require(self.head >= 1, "--head is 1 or more")
         _require(self.batch_size >= 1, "--batch-size is at least 1")
         _require(self.workers >= 1, "--workers is at least 1")
         _require(self.time_limit > 0, "--time-limit is more than 0 seconds")

@@ -51,7 +51,7 @@ _BATCH_BYTES = 128 << 20
 """Pixels of one batch at most, but for a single image that is larger."""
 _AFFECTING = (
     *("size", "height", "resample", "fill", "format", "quality", "optimize"),
-    *("min_confidence", "always", "max_pixels", "salvage"),
+    *("min_confidence", "always", "max_pixels", "salvage", "head"),
 )
 
 

@@ -29,8 +29,8 @@ class TorchEngine(Engine):
 
     out_of_memory = (torch.OutOfMemoryError,)
 
-    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
-        super().__init__(checkpoint)
+    def __init__(self, checkpoint: Checkpoint, device: str, head: int = 0) -> None:
+        super().__init__(checkpoint, head)
         self.device = torch.device(device)
         self.nets = runnable_nets(inference_model(load_model(checkpoint)))
         for net in self.nets.values():
@@ -51,6 +51,9 @@ class TorchEngine(Engine):
             images = torch.cat([taken[number] for number in numbers])
             views[numbers] = sample(images, moved[numbers], size, plan=plan).float().expand(-1, views.shape[1], -1, -1)
         return views.contiguous(memory_format=torch.channels_last)
+
+    def joined(self, views: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(views), dim=1)
 
     @torch.inference_mode()
     def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:

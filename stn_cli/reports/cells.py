@@ -12,14 +12,14 @@ OUTLINE = outline(17)
 _PAPER, _FRAME, _HALO = (255, 255, 255), (240, 228, 66), (0, 0, 0)
 
 
-def framed(image: np.ndarray, border: Float[np.ndarray, "n 2"], side: int) -> np.ndarray:
-    """The image (h, w, c) in a cell, and a closed line through points that are stated against it."""
+def framed(image: np.ndarray, borders: Float[np.ndarray, "k n 2"], side: int) -> np.ndarray:
+    """The image (h, w, c) in a cell, and closed lines through points that are stated against it."""
     cell, inner = fitted(image, side), fitting(image.shape[:2], side)
     top, left = ((side - length) // 2 for length in inner)
-    points = pixel_points(border, inner) + np.array([left, top]) - 0.5
+    points = pixel_points(borders, inner) + np.array([left, top]) - 0.5
     placed = np.rint(np.nan_to_num(np.clip(points, -2000, 2000)) * 16).astype(np.int32)
     for colour, thickness in ((_HALO, 3), (_FRAME, 1)):
-        cv2.polylines(cell, [placed], True, colour, thickness, cv2.LINE_AA, 4)
+        cv2.polylines(cell, list(placed), True, colour, thickness, cv2.LINE_AA, 4)
     return cell
 
 

@@ -27,7 +27,7 @@ def contact_sheet(engine: Engine, examples: Examples, cases: Sequence[Case]) -> 
         left, top = _GAP + place % _COLUMNS * _CELL[1], _GAP + place // _COLUMNS * _CELL[0]
         image = examples.images[case.number]
         crop = engine.crop(image, case.location.transform, fitting(engine.model.crop_size, _SIDE), "auto", "border")
-        border = case.location.transform(OUTLINE)
+        border = case.location.transform(OUTLINE)[None]
         for offset, picture in ((0, framed(image, border, _SIDE)), (_SIDE + _GAP, fitted(crop, _SIDE))):
             sheet.paste(PIL.Image.fromarray(picture), (left + offset, top))
         name = examples.names[case.number] if examples.names else f"image {case.number}"

@@ -184,7 +184,7 @@ def _cases(engine: Engine, examples: Examples) -> Iterator[Case]:
         sizes = [image.shape[:2] for image in images]
         smalls = [small_copy(image) for image in images]
         located = engine.locate(smalls, sizes)
-        before = engine.labels([engine.take(small) for small in smalls], engine.whole(sizes))
+        before = engine.labels([engine.take(small) for small in smalls], [engine.whole(sizes)] * engine.model.heads)
         for number, (location, (label, _)) in enumerate(zip(located, before, strict=True), first):
             error, iou = math.nan, math.nan
             if examples.corners is not None:

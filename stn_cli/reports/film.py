@@ -67,8 +67,10 @@ def shown(trainer: "Trainer", count: int = _IMAGES) -> Batch:
 def frame(trainer: "Trainer", batch: Batch) -> np.ndarray:
     """One picture (h, w, 3) uint8: every image with the outline of its crop, the crop below it."""
     model, canvas = trainer.averaged_model(), batch.canvas.to(trainer.device)
-    transform = model.transformer.locate(canvas.float() / 255).transform
-    borders = transform(like(OUTLINE, transform.theta)).cpu().numpy()
+    image = canvas.float() / 255
+    transform = model.transformer.locate(image).transform
+    others = [transformer.locate(image).transform for transformer in model.transformers[1:]]
+    borders = np.stack([each(like(OUTLINE, each.theta)).cpu().numpy() for each in (transform, *others)], axis=1)
     crops = model.transformer.sample(canvas.float(), transform).round().clamp(0, 255).byte()
     images, pictures = (part.permute(0, 2, 3, 1).cpu().numpy() for part in (canvas, crops))
     rows = -(-len(images) // _COLUMNS)

@@ -20,7 +20,7 @@ from stn_cli.training.loop import Trainer
 from stn_cli.training.validation import Validation, validate
 from stn_cli.training.watching import Watcher
 
-REPORT = "report.md"
+REPORT, REPORT_JSON = "report.md", "report.json"
 _ROWS = {
     "accuracy": ("accuracy", 100, "%"),
     "accuracy_unrectified": ("accuracy, transformer bypassed", 100, "%"),
@@ -48,6 +48,7 @@ def train(
     transform: str | None = None,
     stages: int = 1,
     shared: bool = False,
+    heads: int = 1,
     input_size: Size | None = None,
     output_size: Size | None = None,
     baseline: bool = False,
@@ -61,7 +62,7 @@ def train(
         out: folder of the run, which becomes the checkpoint.
         config: entries of `training.config.TrainConfig`, or a TOML file with them; what is not said suits the data.
         watchers: hear of every step and validation.
-        transform, stages, shared, input_size, output_size: as the options of the command.
+        transform, stages, shared, heads, input_size, output_size: as the options of the command.
         baseline, tensorboard: likewise.
         resources: processes, threads and the device to use.
 
@@ -74,7 +75,7 @@ def train(
     roots = [Path(data)] if isinstance(data, str | Path) else [Path(root) for root in data]
     given = dict(config) if isinstance(config, dict) else {} if config is None else read_entries(Path(config))
     family = None if transform is None else transform_called(transform)
-    wishes = Wishes(family, stages, shared, input_size, output_size)
+    wishes = Wishes(family, stages, shared, heads, input_size, output_size)
     planned = plan(roots, given, wishes, resources)
     _, checkpoint = train_and_report(planned, Path(out), *watchers, baseline=baseline, tensorboard=tensorboard)
     return open_checkpoint(str(out)) if checkpoint is None else checkpoint
@@ -111,12 +112,15 @@ def train_and_report(
         if made is None:
             return trainer, None
     write_curves(out)
-    write_atomically(out / REPORT, _report(trainer, without).encode())
+    columns = _columns(trainer, without)
+    write_atomically(out / REPORT_JSON, msgspec.json.format(msgspec.json.encode(columns)) + b"\n")
+    write_atomically(out / REPORT, _report(trainer, columns).encode())
     return trainer, checkpoint
 
 
-def _report(trainer: Trainer, without: Trainer | None) -> str:
-    config, data = trainer.config, trainer.data
+def _columns(trainer: Trainer, without: Trainer | None) -> dict[str, dict[str, float]]:
+    """Measures by what they are of."""
+    data = trainer.data
     columns = {"held out": trainer.best_validation["overall"]}
     if without is not None:
         columns["held out, no transformer"] = without.best_validation["overall"]
@@ -124,6 +128,11 @@ def _report(trainer: Trainer, without: Trainer | None) -> str:
         columns["test"] = _tested(trainer).overall
         if without is not None:
             columns["test, no transformer"] = _tested(without).overall
+    return columns
+
+
+def _report(trainer: Trainer, columns: dict[str, dict[str, float]]) -> str:
+    config = trainer.config
     kinds = " → ".join(stage.transform.kind for stage in config.stages)
     budget = f"{trainer.step:,} steps of {config.batch_size} samples, seed {config.seed}"
     counts = [f"{measures['samples']:.0f}" for measures in columns.values()]

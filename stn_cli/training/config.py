@@ -110,6 +110,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         scenes: what is done to the upright images; with none, images are taken as they are.
         augment: how images that are taken as they are differ from one epoch to the next.
         stages: localization nets in series; output classes come from the data.
+        heads: transformers side by side, each with nets of its own; the classifier sees all their crops.
         right: a pose counts as right when its border errs by less than this share of its height, on average; the
             confidence predicts that.
         upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
@@ -151,6 +152,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stages: tuple[LocalizerConfig, ...] = (
         LocalizerConfig(transform=TransformConfig("similarity"), input_size=(48, 48), angle_bins=36),
     )
+    heads: int = 1
     right: float = 0.1
     upright_odds: float = 0.0
     canvas: int = 60
@@ -191,15 +193,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.objectives or set(self.objectives) - set(OBJECTIVES):
-            given = ", ".join(self.objectives) or "none"
-            raise UsageError(f"objectives are straighten, classify and read, not {given}")
+        self._check_objectives()
         if min(self.batch_size, self.steps, self.accumulate, self.validate_every, self.validation_samples) < 1:
             raise UsageError("batch_size, steps, accumulate, validate_every and validation_samples are at least 1")
         if self.patience < 0:
             raise UsageError("patience is not negative")
-        if self.bypassed and "straighten" in self.objectives:
-            raise UsageError("a bypassed transformer learns nothing: it is of runs that classify or read alone")
         if self.scenes and not any(scene.weight > 0 for scene in self.scenes):
             raise UsageError("at least one scene needs a weight above 0")
         if self.canvas < 8 or self.seed < 0 or self.warmup < 0:
@@ -216,6 +214,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("weights of objectives are not negative")
         if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.localizer_scale < 0:
             raise UsageError("learning_rate and clip are positive, weight_decay and localizer_scale are not negative")
+
+    def _check_objectives(self) -> None:
+        if not self.objectives or set(self.objectives) - set(OBJECTIVES):
+            given = ", ".join(self.objectives) or "none"
+            raise UsageError(f"objectives are straighten, classify and read, not {given}")
+        if self.bypassed and "straighten" in self.objectives:
+            raise UsageError("a bypassed transformer learns nothing: it is of runs that classify or read alone")
+        if self.heads > 1 and self.objectives != ("classify",):
+            raise UsageError("several heads learn from classes alone: which of them should find a known pose?")
 
     @property
     def channels(self) -> int:

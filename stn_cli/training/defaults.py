@@ -26,6 +26,7 @@ class Wishes:
     Attributes:
         transform: the family of transforms.
         stages: localization nets in series, or passes of one net if they are `shared`.
+        heads: transformers side by side.
         input_size: (height, width) of what the localization net sees.
         output_size: (height, width) of the crop that is classified or read.
     """
@@ -33,6 +34,7 @@ class Wishes:
     transform: TransformConfig | None = None
     stages: int = 1
     shared: bool = False
+    heads: int = 1
     input_size: Size | None = None
     output_size: Size | None = None
 
@@ -78,6 +80,7 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
         "foreground": dataset.train.foreground,
         "alphabet": dataset.train.alphabet if "read" in objectives else "",
         "canvas": _canvas(dataset, objectives, wishes),
+        "heads": wishes.heads,
     }
     if given.get("start"):
         chosen |= _taken_over(open_checkpoint(given["start"]).header.model, wishes)
@@ -135,6 +138,7 @@ def _weakly_supervised(dataset: Dataset, canvas: int, wishes: Wishes) -> dict[st
         "classifier_hidden": 64 if grey and is_small else 128,
         "batch_size": batch_size,
         "learning_rate": 3e-3,
+        "localizer_scale": 0.3,
         "steps": int(np.clip(_EPOCHS * len(dataset.train) / batch_size, _LEAST_STEPS, _MOST_STEPS)),
     }
 
@@ -143,7 +147,7 @@ def _taken_over(model: ModelConfig, wishes: Wishes) -> dict[str, Any]:
     """The architecture that a run starts from, so that its weights fit."""
     if wishes.transform is not None or wishes.stages != 1 or wishes.input_size is not None:
         raise UsageError("a run that starts from a checkpoint has its transform, stages and input size")
-    taken: dict[str, Any] = {"stages": model.stages, "upright_odds": model.upright_odds}
+    taken: dict[str, Any] = {"stages": model.stages, "heads": model.heads, "upright_odds": model.upright_odds}
     for name, net in (("classifier", model.classifier), ("reader", model.reader)):
         if net is not None:
             taken |= {f"{name}_{part}": getattr(net, f) for part, f in _NET_PARTS.items()}

@@ -66,7 +66,13 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
             hidden=config.reader_hidden,
             channels=config.channels,
         )
-    return ModelConfig(stages=config.stages, classifier=classifier, reader=reader, upright_odds=config.upright_odds)
+    return ModelConfig(
+        stages=config.stages,
+        heads=config.heads,
+        classifier=classifier,
+        reader=reader,
+        upright_odds=config.upright_odds,
+    )
 
 
 class Trainer:
@@ -96,13 +102,15 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model_config = model_config(config, data.classes)
         self.model = Rectifier(self.model_config)
-        self.model.transformer.resample = config.resample
+        for transformer in self.model.transformers:
+            transformer.resample = config.resample
         if config.start is not None:
             _start_from(self.model, load_model(open_checkpoint(config.start)))
             revive(self.model, self._looked_at(), first=config.frozen)
         self.model.transformer.stages[: config.frozen].requires_grad_(False)
         if config.bypassed:
-            self.model.transformer.requires_grad_(False)
+            for transformer in self.model.transformers:
+                transformer.requires_grad_(False)
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.optimizer = _optimizer(self.model, config)
@@ -356,7 +364,7 @@ def _optimizer(model: Rectifier, config: TrainConfig) -> torch.optim.AdamW:
     """Localization nets have their own scale; weight decay spares biases and normalisation."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        scale = config.localizer_scale if name.startswith("transformer.") else 1.0
+        scale = config.localizer_scale if name.startswith(("transformer.", "others.")) else 1.0
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -35,7 +35,9 @@ def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainCon
     if bool(known.any()):
         parts |= _pose_losses(located, known, truth[known].float(), model, config)
     if located.poses and not bool(known.all()):
-        parts |= penalties(located.transform[~known], config.penalties)
+        for head in output.heads:
+            for name, penalty in penalties(head.transform[~known], config.penalties).items():
+                parts[name] = parts.get(name, 0.0) + penalty
     labelled, read = batch.label >= 0, (batch.text > 0).any(dim=1)
     right: list[tuple[Tensor, Tensor]] = []
     if output.logits is not None and bool(labelled.any()):

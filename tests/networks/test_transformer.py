@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stn_cli.errors import UsageError
 from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Translation, letterbox
 from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.localization import LocalizationNet, Pose
@@ -307,7 +308,7 @@ def test_a_rectifier_locates_classifies_and_reads(classes, alphabet):
     stages = (localizer, localizer)
     model = Rectifier(ModelConfig(stages=stages, classifier=classifier, reader=reader, fit="stretch")).eval()
     x = images(2, 3, 24, 40)
-    located, logits, characters = model(x)
+    (located,), logits, characters = model(x)
     assert len(located.transforms) == 2
     if classes:
         torch.testing.assert_close(logits, model.classifier(sample(x, located.transform, (12, 20))))
@@ -328,3 +329,24 @@ def test_a_rectifier_that_is_bypassed_reads_the_whole_image():
     whole = torch.nn.functional.interpolate(x, scale_factor=0.5, mode="area")
     torch.testing.assert_close(model(x, bypass=True).logits, model.classifier(whole.to(x.dtype)), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(model(x).logits, model(x, bypass=True).logits)
+
+
+def test_heads_look_for_themselves_and_the_classifier_sees_all_their_crops():
+    localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8))
+    classifier = ClassifierConfig(classes=("a", "b"), input_size=(12, 12), widths=(4, 4))
+    model = perturbed(Rectifier(ModelConfig(stages=(localizer,), heads=3, classifier=classifier))).eval()
+    x = images(2, 3, 24, 24)
+    output = model(x)
+    assert len({head.transform.theta.sum().item() for head in output.heads}) == 3
+    crops = torch.cat([sample(x, head.transform, (12, 12)) for head in output.heads], dim=1)
+    torch.testing.assert_close(output.logits, model.classifier(crops))
+    (bypassed, *_), logits, _ = model(x, bypass=True)
+    assert bypassed.transform.theta.shape == (2, 6)
+    whole = sample(x, bypassed.transform, (12, 12))
+    torch.testing.assert_close(logits, model.classifier(torch.cat([whole] * 3, dim=1)))
+
+
+def test_several_heads_without_a_classifier_are_refused():
+    localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8))
+    with pytest.raises(UsageError, match="several heads"):
+        ModelConfig(stages=(localizer,), heads=2)

@@ -13,7 +13,15 @@ from stn_cli.training.api import Resources
 from tests.cli.test_rectify import stn
 from tests.training.test_learning import glyph
 
-CONFIG = {"steps": 12, "batch_size": 8, "validate_every": 6, "warmup": 1, "classifier_widths": [8, 16], "seed": 3}
+CONFIG = {
+    "steps": 12,
+    "batch_size": 8,
+    "validate_every": 6,
+    "warmup": 1,
+    "classifier_widths": [8, 16],
+    "localizer_scale": 1.0,
+    "seed": 3,
+}
 
 
 @pytest.fixture(scope="module")
