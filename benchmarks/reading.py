@@ -30,6 +30,15 @@ SCENES = (
     TextScene(name="wave", waves=1.0, rotation=25.0),
     TextScene(name="turned", weight=2.0, rotation=50.0, perspective=0.25),
 )
+CONFIG = """
+objectives = ["read"]
+canvas = 96
+precision = "bf16"
+reader_widths = [24, 48, 64, 96]
+reader_hidden = 128
+augment = { rotation = 3.0, scale = 1.05, shear = 0.05, shift = 0.03, light = 0.3 }
+validate_every = 1000
+"""
 COUNTS = {"train": 24_000, "validation": 3_000}
 
 
@@ -68,13 +77,16 @@ def main() -> None:
     parser.add_argument("fonts", type=Path)
     parser.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"))
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--transform", default="tps:border 2x5")
     arguments = parser.parse_args()
     words = arguments.work / "words"
     write_words(arguments.fonts, arguments.words, words)
     run = arguments.work / f"reading-{arguments.transform.replace(':', '-').replace(' ', '-')}"
-    options = ["--transform", arguments.transform, "--steps", str(arguments.steps), "--baseline"]
+    config = arguments.work / "reading.toml"
+    config.write_text(CONFIG, encoding="utf-8")
+    options = ["--config", str(config), "--transform", arguments.transform, "--steps", str(arguments.steps)]
+    options += ["--output", "32x96", "--baseline"]
     seconds = stn_train([words], run, options)
     columns = json.loads((run / "report.json").read_text(encoding="utf-8"))
     found = {"with": columns["held out"]["words"], "without": columns["held out, no transformer"]["words"]}

@@ -111,6 +111,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         augment: how images that are taken as they are differ from one epoch to the next.
         stages: localization nets in series; output classes come from the data.
         heads: transformers side by side, each with nets of its own; the classifier sees all their crops.
+        fit: `letterbox` keeps the aspect of images that are taken as they are, `stretch` squeezes them into the canvas,
+            as recognisers of words are used to.
         right: a pose counts as right when its border errs by less than this share of its height, on average; the
             confidence predicts that.
         upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
@@ -153,6 +155,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         LocalizerConfig(transform=TransformConfig("similarity"), input_size=(48, 48), angle_bins=36),
     )
     heads: int = 1
+    fit: Literal["letterbox", "stretch"] = "letterbox"
     right: float = 0.1
     upright_odds: float = 0.0
     canvas: int = 60
@@ -221,6 +224,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError(f"objectives are straighten, classify and read, not {given}")
         if self.bypassed and "straighten" in self.objectives:
             raise UsageError("a bypassed transformer learns nothing: it is of runs that classify or read alone")
+        if self.fit == "stretch" and (self.scenes or self.text is not None):
+            raise UsageError("distorted and rendered images keep their aspect: fit is letterbox")
         if self.heads > 1 and self.objectives != ("classify",):
             raise UsageError("several heads learn from classes alone: which of them should find a known pose?")
 

@@ -87,7 +87,7 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     elif "straighten" in objectives:
         chosen |= _straightening(chosen["canvas"], wishes)
     else:
-        chosen |= _weakly_supervised(dataset, chosen["canvas"], wishes)
+        chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes)
     if "straighten" in objectives and dataset.train.corners is None:
         chosen["scenes"] = (Scene(),)
     if wishes.output_size is not None:
@@ -118,7 +118,9 @@ def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
     return {"stages": _in_series(LocalizerConfig(**settings), wishes)}
 
 
-def _weakly_supervised(dataset: Dataset, canvas: int, wishes: Wishes) -> dict[str, Any]:
+def _weakly_supervised(
+    dataset: Dataset, objectives: tuple[Objective, ...], canvas: int, wishes: Wishes
+) -> dict[str, Any]:
     """For transformers that learn from labels alone."""
     size = wishes.input_size or _square(canvas, 48)
     is_small, grey = min(size) < 40, all(image.shape[2] == 1 for image in dataset.train.images)
@@ -130,9 +132,10 @@ def _weakly_supervised(dataset: Dataset, canvas: int, wishes: Wishes) -> dict[st
         channels=1 if grey else 3,
         limits=Limits(),
     )
-    batch_size = 256
+    batch_size = 64 if "read" in objectives else 256
     return {
         "stages": _in_series(stage, wishes),
+        "fit": "stretch" if "read" in objectives else "letterbox",
         "classifier_size": _square(canvas, 40),
         "classifier_widths": (16, 32, 64) if grey and is_small else (32, 64, 128),
         "classifier_hidden": 64 if grey and is_small else 128,
@@ -147,7 +150,12 @@ def _taken_over(model: ModelConfig, wishes: Wishes) -> dict[str, Any]:
     """The architecture that a run starts from, so that its weights fit."""
     if wishes.transform is not None or wishes.stages != 1 or wishes.input_size is not None:
         raise UsageError("a run that starts from a checkpoint has its transform, stages and input size")
-    taken: dict[str, Any] = {"stages": model.stages, "heads": model.heads, "upright_odds": model.upright_odds}
+    taken: dict[str, Any] = {
+        "stages": model.stages,
+        "fit": model.fit,
+        "heads": model.heads,
+        "upright_odds": model.upright_odds,
+    }
     for name, net in (("classifier", model.classifier), ("reader", model.reader)):
         if net is not None:
             taken |= {f"{name}_{part}": getattr(net, f) for part, f in _NET_PARTS.items()}

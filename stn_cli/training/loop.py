@@ -69,6 +69,7 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
     return ModelConfig(
         stages=config.stages,
         heads=config.heads,
+        fit=config.fit,
         classifier=classifier,
         reader=reader,
         upright_odds=config.upright_odds,

@@ -164,7 +164,7 @@ class GivenSamples(Samples):
 
     def _to_canvas(self, sides: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         """From images of (width, height) to the canvas that they fill, and are moved on, normalised: (b, 2, 3)."""
-        fitted = sides / sides.max(axis=1, keepdims=True)
+        fitted = sides / sides.max(axis=1, keepdims=True) if self.config.fit == "letterbox" else np.ones(sides.shape)
         linear, shift = np.eye(2), np.zeros((len(sides), 2))
         if self.moved:
             linear, shift = _moves(self.config.augment, drawn)
