@@ -15,6 +15,7 @@ import multiprocessing
 import random
 import shutil
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ from PIL import Image as PillowImage
 from benchmarks.provenance import RESULTS, provenance, write_report
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.store import tensors_digest
-from stn_cli.errors import ImageError, ModelError, StnError, StorageError, UsageError
+from stn_cli.errors import ImageError, ModelError, StnError, StorageError, TrainingDataError, UsageError
 from stn_cli.images import FileData, decode_data, encode
 from stn_cli.images.encode import output_format
 from stn_cli.images.formats import readable
@@ -36,6 +37,7 @@ from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.finished import JOURNAL, RECORDS, last_lines, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size
 from stn_cli.training.config import TrainConfig, read_config
+from stn_cli.training.examples import Reading, read_examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -291,7 +293,44 @@ def configurations(inputs: Inputs, chance: random.Random) -> None:
         return
 
 
-KINDS = {function.__name__: function for function in (decoding, checkpoints, records, options, configurations)}
+def datasets(inputs: Inputs, chance: random.Random) -> None:
+    """A folder of training data with a damaged table, archive or file of labels is read, or a TrainingDataError."""
+    root = inputs.folder / "data"
+    shutil.rmtree(root, ignore_errors=True)
+    (root / "images").mkdir(parents=True)
+    for number, data in enumerate(chance.sample(inputs.images, 3)):
+        (root / "images" / f"{number}.png").write_bytes(damaged(data, chance) if chance.random() < 0.3 else data)
+    suffix = chance.choice(("tsv", "csv", "jsonl"))
+    table = b"".join(_table_row(suffix, number) for number in range(-1, 4))
+    (root / f"labels.{suffix}").write_bytes(damaged(table, chance) if chance.random() < 0.8 else table)
+    if chance.random() < 0.5:
+        (root / f"labels.{suffix}").rename(root / "images" / chance.choice(("0.txt", "0.cls", "1.json", "2.gt.txt")))
+    if chance.random() < 0.5:
+        with tarfile.open(inputs.folder / "data.tar", "w") as archive:
+            archive.add(root, arcname="x")
+        data = (inputs.folder / "data.tar").read_bytes()
+        root = inputs.folder / "damaged.tar"
+        root.write_bytes(damaged(data, chance) if chance.random() < 0.7 else data)
+    try:
+        dataset = read_examples([root], Reading(label_means=chance.choice((None, "class", "text"))))
+    except TrainingDataError:
+        return
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) >= 2
+    assert dataset.train.corners is None or dataset.train.corners.shape == (len(dataset.train), 4, 2)
+
+
+def _table_row(suffix: str, number: int) -> bytes:
+    """The names of the columns for a negative number, or a row."""
+    names = ("file", "class", "text", "x1", "y1", "x2", "y2")
+    values = (f"{number}.png", number % 2, f"word {number}", 1, 2, 5.5, 6)
+    if suffix == "jsonl":
+        return b"" if number < 0 else json.dumps(dict(zip(names, values, strict=True))).encode() + b"\n"
+    cells = names if number < 0 else values
+    return ({"tsv": "\t", "csv": ","}[suffix].join(map(str, cells)) + "\n").encode()
+
+
+_ALL = (decoding, checkpoints, records, options, configurations, datasets)
+KINDS = {function.__name__: function for function in _ALL}
 
 
 def escape(kind: str, number: int, inputs: Inputs) -> str | None:

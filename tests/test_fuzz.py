@@ -6,7 +6,14 @@ import pytest
 
 from benchmarks.fuzz import damaged, run_group
 
-CASES = {"decoding": 3000, "checkpoints": 300, "records": 2000, "options": 2000, "configurations": 2000}
+CASES = {
+    "decoding": 3000,
+    "checkpoints": 300,
+    "records": 2000,
+    "options": 2000,
+    "configurations": 2000,
+    "datasets": 600,
+}
 
 
 @pytest.mark.parametrize("kind", CASES)

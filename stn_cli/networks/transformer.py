@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,8 @@ from stn_cli.geometry import (
     upright_odds,
     zoom,
 )
-from stn_cli.networks.localization import Pose
+from stn_cli.networks.config import Limits, LocalizerConfig, TransformConfig
+from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Fill, Resample
 
@@ -114,6 +115,43 @@ class SpatialTransformer(nn.Module):
         self.resample: Resample = resample
         self.fill: Fill = fill
         self.upright_odds = upright_odds
+
+    @classmethod
+    def of(
+        cls,
+        transform: str,
+        *,
+        input_size: tuple[int, int],
+        output_size: tuple[int, int],
+        channels: int = 3,
+        layout: str | None = None,
+        limits: Limits | None = None,
+        stages: int = 1,
+    ) -> Self:
+        """A transformer of images with localization nets of our own.
+
+        Args:
+            transform: family, as `TransformConfig` names it.
+            input_size: (height, width) at which the nets see the input.
+            output_size: (height, width) of the crop.
+            channels: of the input.
+            layout: of the control points of `tps`.
+            limits: of the parameters; None: the usual ones.
+            stages: localization nets in series.
+
+        Raises:
+            UsageError: there is no such family, or a size is too small.
+        """
+        config = LocalizerConfig(
+            transform=TransformConfig(transform, layout),  # type: ignore[arg-type]
+            input_size=input_size,
+            channels=channels,
+            widths=(16, 32, 48, 64) if min(input_size) >= 16 else (16, 32),
+            hidden=64,
+            limits=limits or Limits(),
+        )
+        nets = [LocalizationNet(config) for _ in range(stages)]
+        return cls([Stage(net, config.transform.spec, input_size) for net in nets], output_size)
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *crop"]:
         return self.sample(x, self.locate(x).transform)

@@ -350,3 +350,15 @@ def test_several_heads_without_a_classifier_are_refused():
     localizer = LocalizerConfig(transform=family("affine"), input_size=(16, 16), widths=(4, 8))
     with pytest.raises(UsageError, match="several heads"):
         ModelConfig(stages=(localizer,), heads=2)
+
+
+@pytest.mark.parametrize(("kind", "layout"), [("affine", None), ("projective", None), ("tps", "border 2x4")])
+def test_a_transformer_of_our_own_nets_starts_at_the_whole_and_can_learn(kind, layout):
+    net = SpatialTransformer.of(kind, input_size=(20, 24), output_size=(10, 12), channels=5, layout=layout, stages=2)
+    x = images(3, 5, 40, 48)
+    whole = torch.nn.functional.avg_pool2d(x, 4)
+    torch.testing.assert_close(net(x), whole.float(), rtol=1e-3, atol=1e-3)
+    net(x).square().sum().backward()
+    heads = [parameter.grad for name, parameter in net.named_parameters() if name.endswith("head.bias")]
+    assert len(heads) == 2
+    assert all(bool(gradient[:-1].abs().max() > 0) for gradient in heads)

@@ -13,6 +13,7 @@ import torch
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import Affine, ThinPlateSpline, layout_from_name
 from stn_cli.networks.config import TransformConfig
+from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.training.api import Plan, Resources, plan, run
 from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import Augment, Penalties, TrainConfig
@@ -427,3 +428,19 @@ def test_a_plain_configuration_is_the_same_as_its_entries():
     made = settings(dataset(), **entries)
     assert (made.steps, made.augment) == (7, Augment(rotation=3.0))
     assert isinstance(made, TrainConfig)
+
+
+def test_words_are_seen_by_rectify_as_they_were_in_training(tmp_path):
+    data = dataset(80, texts=True)
+    wide = tuple(np.repeat(np.repeat(image, 5, axis=1), 2, axis=0) for image in data.train.images)
+    examples = Examples(wide, data.train.labels, (), data.train.texts)
+    data = Dataset(examples, examples, examples.chosen([]), "", "")
+    trainer, checkpoint = trained(data, tmp_path, steps=12, validate_every=12, localizer_scale=2.0, ema=0.0)
+    assert checkpoint.header.model.fit == "stretch"
+    canvas = trainer.data.held_out.__getitems__(range(8)).canvas
+    with torch.no_grad():
+        seen = trainer.best_model().transformer.locate(canvas.float() / 255).transform.theta
+    located = OnnxEngine(checkpoint).locate([small_copy(image) for image in wide[:8]], [(40, 100)] * 8)
+    assert (seen - torch.tensor([1.0, 0, 0, 0, 1, 0])).abs().max() > 0.02
+    np.testing.assert_allclose(located.transforms.theta, seen.numpy(), atol=0.02)
+    assert all(set(label) <= set("eilpu") for label, _ in located.labels)
