@@ -52,7 +52,7 @@ def train(
     ] = None,
     stages: Annotated[int, typer.Option(min=1, help="Localization nets in series.")] = 1,
     heads: Annotated[int, typer.Option(min=1, help="Transformers side by side; a classifier sees all crops.")] = 1,
-    shared: Annotated[bool, typer.Option(help="The stages are passes of one net.")] = False,
+    shared: Annotated[bool, typer.Option("--shared", help="The stages are passes of one net.")] = False,
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees.")
     ] = None,
@@ -103,12 +103,12 @@ def train(
         given = {} if config is None else read_entries(config)
         given |= {name: value for name, value in options.items() if value is not None}
         wishes = Wishes(
-            None if transform is None else transform_called(transform),
-            stages,
-            shared,
-            heads,
-            None if input_size is None else parse_size(input_size, "--input"),
-            None if output_size is None else parse_size(output_size, "--output"),
+            transform=None if transform is None else transform_called(transform),
+            stages=stages,
+            shared=shared,
+            heads=heads,
+            input_size=None if input_size is None else parse_size(input_size, "--input"),
+            output_size=None if output_size is None else parse_size(output_size, "--output"),
         )
         resources = Resources(workers=workers, threads=threads, device=_device(device), keep=keep)
         planned = plan(data, given, wishes, resources)

@@ -75,7 +75,14 @@ def train(
     roots = [Path(data)] if isinstance(data, str | Path) else [Path(root) for root in data]
     given = dict(config) if isinstance(config, dict) else {} if config is None else read_entries(Path(config))
     family = None if transform is None else transform_called(transform)
-    wishes = Wishes(family, stages, shared, heads, input_size, output_size)
+    wishes = Wishes(
+        transform=family,
+        stages=stages,
+        shared=shared,
+        heads=heads,
+        input_size=input_size,
+        output_size=output_size,
+    )
     planned = plan(roots, given, wishes, resources)
     _, checkpoint = train_and_report(planned, Path(out), *watchers, baseline=baseline, tensorboard=tensorboard)
     return open_checkpoint(str(out)) if checkpoint is None else checkpoint

@@ -19,7 +19,7 @@ _DEFAULT_LAYOUT = "grid 4x4"
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 30, 2000, 30_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wishes:
     """What a person says of the network in a few words.
 

@@ -1,5 +1,6 @@
 """What a run learns: objectives and their losses, penalties, symptoms, pieces of a batch, processes that share it."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -92,7 +93,7 @@ def test_a_transformer_learns_to_look_from_labels_alone(tmp_path):
         dataset(600),
         tmp_path,
         said,
-        wishes=Wishes(TransformConfig("attention")),
+        wishes=Wishes(transform=TransformConfig("attention")),
         steps=300,
         validate_every=300,
         ema=0.9,
@@ -109,7 +110,7 @@ def test_a_transformer_learns_to_look_from_labels_alone(tmp_path):
 )
 @pytest.mark.parametrize("stages", [Wishes(), Wishes(stages=2), Wishes(stages=2, shared=True)])
 def test_every_transform_alone_in_series_and_shared_trains(name, stages, tmp_path):
-    wishes = Wishes(transform_called(name), stages.stages, stages.shared, (16, 16), (12, 14))
+    wishes = dataclasses.replace(stages, transform=transform_called(name), input_size=(16, 16), output_size=(12, 14))
     data, given = dataset(), {key: value for key, value in SMALL.items() if key != "classifier_size"}
     made = suited(data, given, wishes)
     trainer = Trainer(made, prepare(data, made), tmp_path, workers=0)
@@ -137,7 +138,7 @@ def test_the_best_path_spells_as_ctc_says():
 def test_known_corners_teach_poses_without_any_distortion(tmp_path):
     said = Said()
     data = dataset(200, corners=True)
-    wishes = Wishes(TransformConfig("attention"), input_size=(16, 16))
+    wishes = Wishes(transform=TransformConfig("attention"), input_size=(16, 16))
     trained(data, tmp_path, said, wishes=wishes, objectives=("straighten",), steps=120, validate_every=120, ema=0.9)
     assert said.validations[-1].overall["iou"] > 0.9
     assert said.validations[-1].overall["zoom_mean"] == pytest.approx(0.5, abs=0.1)
@@ -384,7 +385,8 @@ from stn_cli.training.api import Plan, Resources, run
 from stn_cli.networks.config import TransformConfig
 from stn_cli.training.defaults import Wishes
 data = dataset(200)
-made = settings(data, Wishes(TransformConfig("attention"), input_size=(16, 16)), steps=60, validate_every=20, ema=0.9)
+wishes = Wishes(transform=TransformConfig("attention"), input_size=(16, 16))
+made = settings(data, wishes, steps=60, validate_every=20, ema=0.9)
 run(Plan(data, made, Resources(workers=0, threads=1)), Path(sys.argv[1]))
 """
 
