@@ -168,11 +168,12 @@ def evaluate(engine: Engine, examples: Examples) -> tuple[Evaluation, list[Case]
 
 
 def worst(cases: Sequence[Case], count: int) -> list[Case]:
-    """What is wrong, most confident first; then what overlaps the true frame least; then what is least sure."""
+    """What is wrong, most confident first; then what overlaps the true frame least, or is least sure."""
 
-    def badness(case: Case) -> tuple[bool, float, float]:
-        wrong = case.is_right is False
-        return wrong, -case.iou if math.isfinite(case.iou) else 0.0, case.sure if wrong else -case.sure
+    def badness(case: Case) -> tuple[bool, float]:
+        if case.is_right is False:
+            return True, case.sure
+        return False, -(case.iou if math.isfinite(case.iou) else case.sure)
 
     return sorted(cases, key=badness, reverse=True)[:count]
 

@@ -7,7 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from stn_cli.reports.evaluation import edit_distance
+from stn_cli.rectify.engine import Location
+from stn_cli.reports.evaluation import Case, edit_distance, worst
 from tests.cli.test_rectify import SAMPLES, stn
 
 
@@ -102,3 +103,18 @@ def test_a_text_model_is_measured_by_its_poses_alone(tmp_path):
     found = json.loads(stn("evaluate", "text", tmp_path, "--json").stdout)
     assert "accuracy" not in found
     assert math.isfinite(found["theta"]["turn"]["mean"])
+
+
+def case(number, *, right, sure, iou=math.nan):
+    location = Location(None, 0.5, "a", sure)
+    return Case(number, location, "a", "a" if right else "b", math.nan, iou)
+
+
+def test_the_worst_are_wrong_and_sure_of_it():
+    cases = [
+        case(0, right=True, sure=0.9, iou=0.5),
+        case(1, right=False, sure=0.6, iou=0.9),
+        case(2, right=True, sure=0.4, iou=0.1),
+        case(3, right=False, sure=0.99, iou=0.95),
+    ]
+    assert [one.number for one in worst(cases, 3)] == [3, 1, 2]
