@@ -112,15 +112,16 @@ def train(
         )
         resources = Resources(workers=workers, threads=threads, device=_device(device), keep=keep)
         planned = plan(data, given, wishes, resources)
-        if not quiet:
+        if not quiet and os.environ.get("RANK", "0") == "0":  # the first of several processes speaks for all
             for line in understood(planned):
                 say(line)
         if dry_run:
-            say(f"time       {_time_needed(planned)}")
+            if planned.config.text is None:  # words would have to be rendered first
+                say(f"time       {_time_needed(planned)}")
             return
         watchers = [] if quiet else [Terminal(live=sys.stderr.isatty())]
         with stops_gently() as stop:
-            trainer, checkpoint = train_and_report(
+            trainer, finished = train_and_report(
                 planned,
                 out,
                 *watchers,
@@ -128,10 +129,10 @@ def train(
                 tensorboard=tensorboard,
                 is_stopped=lambda: stop.signal is not None,
             )
-        if stop.signal is not None and checkpoint is None:
+        if not finished:
             say("stopped. The state is saved; the same command goes on.")
             raise typer.Exit(stop.exit_code)
-        if checkpoint is not None:
+        if trainer.team.is_first:
             if not quiet:
                 best = measures(trainer.best_validation["overall"])
                 say(f"best on held-out images, at step {trainer.best_step}: {best}")

@@ -84,8 +84,8 @@ def train(
         output_size=output_size,
     )
     planned = plan(roots, given, wishes, resources)
-    _, checkpoint = train_and_report(planned, Path(out), *watchers, baseline=baseline, tensorboard=tensorboard)
-    return open_checkpoint(str(out)) if checkpoint is None else checkpoint
+    train_and_report(planned, Path(out), *watchers, baseline=baseline, tensorboard=tensorboard)
+    return open_checkpoint(str(Path(out).resolve()))
 
 
 def train_and_report(
@@ -95,7 +95,7 @@ def train_and_report(
     baseline: bool = False,
     tensorboard: bool = False,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> tuple[Trainer, Checkpoint | None]:
+) -> tuple[Trainer, bool]:
     """Trains into the folder `out`; `baseline` trains the same network without the transformer into `out/baseline`.
 
     Raises:
@@ -107,22 +107,19 @@ def train_and_report(
             remedy="Leave it out where images are straightened.",
         )
     recorders = [Film(), *([TensorBoard()] if tensorboard else [])]
-    trainer, checkpoint = run(planned, out, *recorders, *watchers, is_stopped=is_stopped)
-    if checkpoint is None:
-        return trainer, None
+    trainer, finished = run(planned, out, *recorders, *watchers, is_stopped=is_stopped)
     without: Trainer | None = None
-    if baseline:
+    if baseline and finished:
         bypassed = dataclasses.replace(
             planned, config=msgspec.structs.replace(planned.config, bypassed=True, start=None)
         )
-        without, made = run(bypassed, out / "baseline", *watchers, is_stopped=is_stopped)
-        if made is None:
-            return trainer, None
-    write_curves(out)
-    columns = _columns(trainer, without)
-    write_atomically(out / REPORT_JSON, msgspec.json.format(msgspec.json.encode(columns)) + b"\n")
-    write_atomically(out / REPORT, _report(trainer, columns).encode())
-    return trainer, checkpoint
+        without, finished = run(bypassed, out / "baseline", *watchers, is_stopped=is_stopped)
+    if finished and trainer.team.is_first:
+        write_curves(out)
+        columns = _columns(trainer, without)
+        write_atomically(out / REPORT_JSON, msgspec.json.format(msgspec.json.encode(columns)) + b"\n")
+        write_atomically(out / REPORT, _report(trainer, columns).encode())
+    return trainer, finished
 
 
 def _columns(trainer: Trainer, without: Trainer | None) -> dict[str, dict[str, float]]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import msgspec
 import torch
 
-from stn_cli.checkpoints import Checkpoint
 from stn_cli.errors import UsageError
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import check_objectives, prepare
@@ -80,12 +79,15 @@ def plan(
 
 def run(
     plan: Plan, out: Path, *watchers: Watcher, is_stopped: Callable[[], bool] = lambda: False
-) -> tuple[Trainer, Checkpoint | None]:
-    """Trains, and exports the best weights into the folder of the run; no checkpoint if it was stopped."""
+) -> tuple[Trainer, bool]:
+    """Trains, and exports the best weights into the folder of the run; False if it was stopped before."""
     with joined_team(plan.resources.device) as team:
         trainer = trainer_of(plan, out, team)
         finished = trainer.train(*watchers, is_stopped=is_stopped)
-        return trainer, export(trainer, out) if finished and team.is_first else None
+        if finished and team.is_first:
+            export(trainer, out)
+        team.wait()
+        return trainer, finished
 
 
 def trainer_of(plan: Plan, out: Path, team: Team | None = None) -> Trainer:

@@ -57,7 +57,7 @@ def objectives_of(dataset: Dataset) -> tuple[Objective, ...]:
     """What the data lends itself to: transcriptions are read, classes told apart, anything else straightened."""
     if dataset.train.alphabet:
         return ("read",)
-    if dataset.train.is_labelled and len(dataset.classes) > 1:
+    if len(dataset.classes) > 1:
         return ("classify",)
     return ("straighten",)
 

@@ -17,18 +17,19 @@ def penalties(transform: Transform, weights: Penalties) -> dict[str, Tensor]:
     outside = (transform(points).abs() - 1).clamp(min=0).sum(dim=-1).mean()
     parts = {"out_of_frame": weights.out_of_frame * outside}
     if transform.kind in ("tps", "cascade"):  # what is linear never folds within limits
-        parts["fold"] = weights.fold * _folds(_determinants(transform, points))
+        parts["fold"] = weights.fold * _folds(determinants(transform, points))
     if weights.area:
-        parts["area"] = weights.area * _determinants(transform, points).clamp(min=1e-3).log().mean()
+        parts["area"] = weights.area * determinants(transform, points).clamp(min=1e-3).log().mean()
     return parts
 
 
-def _folds(determinants: Tensor) -> Tensor:
-    least = _NEAR_FOLD * determinants.detach().mean(dim=1, keepdim=True).clamp(min=1e-3)
-    return ((least - determinants).clamp(min=0) / least).mean()
+def _folds(values: Tensor) -> Tensor:
+    least = _NEAR_FOLD * values.detach().mean(dim=1, keepdim=True).clamp(min=1e-3)
+    return ((least - values).clamp(min=0) / least).mean()
 
 
-def _determinants(transform: Transform, points: Tensor) -> Tensor:
+def determinants(transform: Transform, points: Tensor) -> Tensor:
+    """∂source/∂crop at the points, (b, n)."""
     jacobian = transform.jacobian(points)
-    determinants: Tensor = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
-    return determinants
+    product: Tensor = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
+    return product

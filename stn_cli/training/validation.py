@@ -13,6 +13,7 @@ from stn_cli.networks.model import Rectified, Rectifier
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.objectives import border, direction, point_errors, read_right
 from stn_cli.training.overlap import overlap
+from stn_cli.training.penalties import determinants
 from stn_cli.training.samples import Batch, Samples, batches
 
 Table = dict[str, np.ndarray]
@@ -61,7 +62,6 @@ def measured(
         columns.append(
             {
                 "scene": batch.scene.numpy(),
-                "label": batch.label.numpy(),
                 "contrast": (_deviation(crop) / _deviation(image).clamp(min=1e-3)).cpu().numpy(),
                 **_poses(output, moved),
                 **_right(output, moved, ""),
@@ -80,8 +80,7 @@ def _poses(output: Rectified, batch: Batch) -> Table:
     located = output.located
     transform = located.transform
     points = like(_LATTICE, transform.theta)
-    jacobian = transform.jacobian(points)
-    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
+    determinant = determinants(transform, points)
     middle, along = transform(points).mean(dim=1), direction(border(transform, batch.truth).double())
     reached = located.poses[-1].reached if located.poses else None
     confidence = located.confidence if located.poses else torch.full((len(batch.label),), math.nan)

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.training.defaults import objectives_of
 from stn_cli.training.examples import Reading, reading
 from stn_cli.training.examples import read_examples as read
 
@@ -94,6 +95,20 @@ def test_transcriptions_beside_the_images(tmp_path):
     assert known(dataset) == {level: f"wörd{level}" for level in range(12)}
     assert dataset.classes == ()
     assert dataset.train.alphabet.startswith("0123")
+
+
+def test_json_beside_an_image_takes_nothing_from_its_class(tmp_path):
+    files = {f"{level}.png": png(level) for level in range(4)} | {f"{level}.cls": "ab"[level % 2] for level in range(4)}
+    files |= {f"{level}.json": '{"taken": "in May"}' for level in range(4)}
+    assert known(read([write(tmp_path, files)])) == {0: "a", 1: "b", 2: "a", 3: "b"}
+
+
+def test_an_image_beside_the_class_folders_is_named_and_changes_nothing_else(tmp_path):
+    dataset = read([write(tmp_path, CLASSES | {"stray.png": png(99)})])
+    assert objectives_of(dataset) == ("classify",)
+    assert known(dataset) == EXPECTED | {99: None}
+    (stray,) = [problem for problem in dataset.problems if "no class folder" in problem.what]
+    assert stray.where == ("stray.png",)
 
 
 def test_json_beside_the_images_tells_corners(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import Affine, ThinPlateSpline, layout_from_name
 from stn_cli.networks.config import TransformConfig
@@ -73,10 +74,10 @@ def settings(data, wishes=None, **changes):
 
 
 def trained(data, folder, *watchers, wishes=None, **changes):
-    trainer, checkpoint = run(
-        Plan(data, settings(data, wishes, **changes), Resources(workers=0, threads=1)), folder, *watchers
-    )
-    return trainer, checkpoint
+    planned = Plan(data, settings(data, wishes, **changes), Resources(workers=0, threads=1))
+    trainer, finished = run(planned, folder, *watchers)
+    assert finished
+    return trainer, open_checkpoint(str(folder))
 
 
 def test_what_is_learned_follows_from_the_data():
@@ -381,13 +382,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from tests.training.test_learning import dataset, settings
-from stn_cli.training.api import Plan, Resources, run
+from stn_cli.reports.run import train_and_report
+from stn_cli.training.api import Plan, Resources
 from stn_cli.networks.config import TransformConfig
 from stn_cli.training.defaults import Wishes
 data = dataset(200)
 wishes = Wishes(transform=TransformConfig("attention"), input_size=(16, 16))
 made = settings(data, wishes, steps=60, validate_every=20, ema=0.9)
-run(Plan(data, made, Resources(workers=0, threads=1)), Path(sys.argv[1]))
+train_and_report(Plan(data, made, Resources(workers=0, threads=1)), Path(sys.argv[1]), baseline=True)
 """
 
 
@@ -415,7 +417,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
     assert len(alone) == len(shared) == 3, "the first process alone writes the log"
     assert shared[-1]["accuracy"] == pytest.approx(alone[-1]["accuracy"], abs=0.12)
     assert shared[-1]["zoom_mean"] == pytest.approx(alone[-1]["zoom_mean"], abs=0.1)
-    assert (tmp_path / "2" / "model.safetensors").exists()
+    for made in ("model.safetensors", "report.md", "baseline/model.safetensors"):
+        assert (tmp_path / "2" / made).exists()
 
 
 def test_a_plan_is_refused_before_the_data_is_read(tmp_path):

@@ -52,11 +52,6 @@ class Examples:
         return "ink" if float(np.median(border)) < 8 else "opaque"
 
     @property
-    def is_labelled(self) -> bool:
-        """Every image has a class."""
-        return len(self) > 0 and bool((self.labels >= 0).all())
-
-    @property
     def alphabet(self) -> str:
         """The characters of all transcriptions, sorted."""
         return "".join(sorted({character for text in self.texts if text is not None for character in text}))

@@ -21,7 +21,8 @@ from stn_cli.training.examples.splits import digest, group_of, held_out, part_ca
 from stn_cli.training.examples.tables import SUFFIXES, Row, read_entry, read_table, table_names
 
 _READ_AHEAD = 1024
-_SIDECARS = (".gt.txt", ".txt", ".cls", ".json")
+_SIDECARS = (".json", ".cls", ".txt", ".gt.txt")
+"""In this order, so that what JSON says in passing gives way to what a file of its own says."""
 _FEW_LABELS = 10
 """Labels of no name are classes if each is given to so many images or more, on average; else transcriptions."""
 
@@ -192,6 +193,8 @@ def _find_plain(files: Files, names: Sequence[str], found: _Found) -> None:
         row = _with_folder(Row(name), name) if by_class else Row(name)
         found.entries.append(_image_entry(files, name, row, part_called(name.partition("/")[0])))
     if by_class:
+        stray = [name for name in names if _class_folder(name) is None]
+        found.report("the image lies in no class folder", "Move it into one, or away.", stray)
         empty = sorted(name for name in classes - used if name is not None)
         found.report("the class has no image", "Fill its folder, or remove it.", empty)
 
@@ -206,7 +209,10 @@ def _sidecars(name: str, there: set[str]) -> tuple[str, ...]:
 def _beside(files: Files, name: str, sidecars: Sequence[str]) -> Row:
     row = Row(name)
     for sidecar in sidecars:
-        data = files.read(sidecar)
+        try:
+            data = files.read(sidecar)
+        except OSError as error:
+            raise TrainingDataError(f"{files.where(sidecar)} cannot be read: {error.strerror}") from error
         if sidecar.endswith(".json"):
             row = read_entry(data, name, files.where(sidecar))
         elif sidecar.endswith(".cls"):
