@@ -17,6 +17,7 @@ from stn_cli.training.api import Plan, Resources, plan, run
 from stn_cli.training.config import read_entries
 from stn_cli.training.defaults import Wishes, transform_called
 from stn_cli.training.loop import Trainer
+from stn_cli.training.team import joined_team
 from stn_cli.training.validation import Validation, validate
 from stn_cli.training.watching import Watcher
 
@@ -107,13 +108,13 @@ def train_and_report(
             remedy="Leave it out where images are straightened.",
         )
     recorders = [Film(), *([TensorBoard()] if tensorboard else [])]
-    trainer, finished = run(planned, out, *recorders, *watchers, is_stopped=is_stopped)
     without: Trainer | None = None
-    if baseline and finished:
-        bypassed = dataclasses.replace(
-            planned, config=msgspec.structs.replace(planned.config, bypassed=True, start=None)
-        )
-        without, finished = run(bypassed, out / "baseline", *watchers, is_stopped=is_stopped)
+    with joined_team(planned.resources.device) as team:
+        trainer, finished = run(planned, out, *recorders, *watchers, team=team, is_stopped=is_stopped)
+        if baseline and finished:
+            config = msgspec.structs.replace(planned.config, bypassed=True, start=None)
+            bypassed = dataclasses.replace(planned, config=config)
+            without, finished = run(bypassed, out / "baseline", *watchers, team=team, is_stopped=is_stopped)
     if finished and trainer.team.is_first:
         write_curves(out)
         columns = _columns(trainer, without)

@@ -16,7 +16,7 @@ from stn_cli.training.defaults import Wishes, suited
 from stn_cli.training.examples import Dataset, Reading, read_examples
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
-from stn_cli.training.team import Team, joined_team
+from stn_cli.training.team import ALONE, Team
 from stn_cli.training.text.samples import Lettering, read_lettering
 from stn_cli.training.watching import Watcher
 
@@ -78,19 +78,17 @@ def plan(
 
 
 def run(
-    plan: Plan, out: Path, *watchers: Watcher, is_stopped: Callable[[], bool] = lambda: False
+    plan: Plan, out: Path, *watchers: Watcher, team: Team = ALONE, is_stopped: Callable[[], bool] = lambda: False
 ) -> tuple[Trainer, bool]:
     """Trains, and exports the best weights into the folder of the run; False if it was stopped before."""
-    with joined_team(plan.resources.device) as team:
-        trainer = trainer_of(plan, out, team)
-        finished = trainer.train(*watchers, is_stopped=is_stopped)
-        if finished and team.is_first:
-            export(trainer, out)
-        team.wait()
-        return trainer, finished
+    trainer = trainer_of(plan, out, team)
+    finished = trainer.train(*watchers, is_stopped=is_stopped)
+    if finished and team.is_first:
+        export(trainer, out)
+    return trainer, finished
 
 
-def trainer_of(plan: Plan, out: Path, team: Team | None = None) -> Trainer:
+def trainer_of(plan: Plan, out: Path, team: Team = ALONE) -> Trainer:
     """The run that is planned; nothing is written yet."""
     resources, threads = plan.resources, plan.resources.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
@@ -101,7 +99,7 @@ def trainer_of(plan: Plan, out: Path, team: Team | None = None) -> Trainer:
         workers=resources.workers,
         keep=resources.keep,
         device=resources.device,
-        team=team or Team(),
+        team=team,
     )
 
 

@@ -113,9 +113,9 @@ class Trainer:
             for transformer in self.model.transformers:
                 transformer.requires_grad_(False)
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.shared: Any = self.model
         self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.optimizer = _optimizer(self.model, config)
-        self.shared = team.share(self.model)
         self.step, self.best_score, self.best_step, self.last_norm = 0, -math.inf, 0, 0.0
         self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -137,7 +137,9 @@ class Trainer:
             self._prepare(watchers)
             for watcher in watchers:
                 watcher.started(self)
+            self.shared = self.team.share(self.model)
             finished = self._train(watchers, is_stopped)
+            self.shared = self.model
             for watcher in watchers if finished else ():
                 watcher.finished(self)
             return finished

@@ -1,5 +1,6 @@
 """Several processes that share a run, as `torchrun` starts them; most runs have one."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,4 +75,5 @@ def joined_team(device: str) -> Iterator[Team]:
     try:
         yield Team(dist.get_rank(), size)
     finally:
+        gc.collect()  # what shares gradients has to go before the group that it holds: it would wait for ever later
         dist.destroy_process_group()

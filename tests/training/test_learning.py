@@ -411,6 +411,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
             capture_output=True,
             text=True,
             check=False,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr[-3000:]
     alone, shared = (validations(tmp_path / str(processes)) for processes in (1, 2))
