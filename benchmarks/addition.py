@@ -13,6 +13,8 @@ import io
 import json
 import sys
 import tarfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,13 +26,13 @@ from benchmarks.training import stn_train
 from stn_cli.training.examples.files import open_files
 from stn_cli.training.examples.idx import read_idx
 
-SIDE, SEED = 42, 23
-COUNTS = {"train": 100_000, "test": 10_000}
-ROTATION, SCALES = 90.0, (0.7, 1.2)
+SIDE, SEED, BATCH = 42, 23, 512
+COUNTS = {"train": 200_000, "test": 10_000}
+ROTATION, SCALES = 45.0, (0.7, 1.2)
 
 
 def placed(rng: np.random.Generator, digit: np.ndarray) -> np.ndarray:
-    """The digit turned by up to ±90°, scaled and moved, where it still lies on the square."""
+    """The digit turned by up to ±45°, scaled and moved, where it still lies on the square."""
     scale = rng.uniform(*SCALES)
     matrix = cv2.getRotationMatrix2D((13.5, 13.5), rng.uniform(-ROTATION, ROTATION), scale)
     reach = (SIDE - 20 * scale) / 2
@@ -39,27 +41,32 @@ def placed(rng: np.random.Generator, digit: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def written(images: np.ndarray, labels: np.ndarray, part: str, number: int) -> tuple[int, bytes]:
+    """The sum of two digits, and their image as PNG."""
+    rng = np.random.default_rng((SEED, len(part), number))
+    first, second = rng.integers(len(images), size=2)
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = placed(rng, images[first]), placed(rng, images[second])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return int(labels[first]) + int(labels[second]), buffer.getvalue()
+
+
 def write_sums(mnist: Path, target: Path) -> None:
     """Writes the images into an archive of class folders, unless it is there."""
     if target.exists():
         return
     files = open_files(mnist)
     draft = target.with_suffix(".draft")
-    with tarfile.open(draft, "w") as archive:
+    with tarfile.open(draft, "w") as archive, ProcessPoolExecutor() as pool:
         for part, prefix in (("train", "train"), ("test", "t10k")):
             images = read_idx(files, f"{prefix}-images-idx3-ubyte.gz")
             labels = read_idx(files, f"{prefix}-labels-idx1-ubyte.gz")
-            rng = np.random.default_rng((SEED, len(part)))
-            for number in range(COUNTS[part]):
-                first, second = rng.integers(len(images), size=2)
-                pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
-                pixels[..., 0], pixels[..., 1] = placed(rng, images[first]), placed(rng, images[second])
-                buffer = io.BytesIO()
-                Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-                entry = tarfile.TarInfo(f"{part}/{int(labels[first]) + int(labels[second])}/{number:06d}.png")
-                entry.size = len(buffer.getvalue())
-                buffer.seek(0)
-                archive.addfile(entry, buffer)
+            make = partial(written, images, labels, part)
+            for number, (total, png) in enumerate(pool.map(make, range(COUNTS[part]), chunksize=1000)):
+                entry = tarfile.TarInfo(f"{part}/{total}/{number:06d}.png")
+                entry.size = len(png)
+                archive.addfile(entry, io.BytesIO(png))
     draft.replace(target)
 
 
@@ -69,7 +76,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--heads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--transform", default="affine")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     archive = arguments.work / "addition.tar"
@@ -77,8 +86,10 @@ def main() -> None:
     found = {}
     for heads in arguments.heads:
         run = arguments.work / f"addition-{arguments.transform}-{heads}"
-        options = ["--transform", arguments.transform, "--heads", str(heads), "--steps", str(arguments.steps)]
-        seconds = stn_train([archive], run, [*options, "--output", "28x28"])
+        options = ["--transform", arguments.transform, "--heads", str(heads), "--output", "28x28"]
+        options += ["--steps", str(arguments.steps), "--batch-size", str(BATCH)]
+        options += ["--device", arguments.device, "--workers", str(arguments.workers)]
+        seconds = stn_train([archive], run, options)
         test = json.loads((run / "report.json").read_text(encoding="utf-8"))["test"]
         found[str(heads)] = {"error_percent": 100 * (1 - test["accuracy"]), "seconds": seconds}
     report = {**provenance("addition", sys.argv[1:]), "steps": arguments.steps, "heads": found}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stn_cli.geometry.arrays import like
 from stn_cli.networks.config import Limits, TransformConfig
 
 
@@ -17,7 +18,7 @@ def limited(
     raw: Float[Tensor, "b dof"], identity: Float[Tensor, " dof"], transform: TransformConfig, limits: Limits
 ) -> tuple[Float[Tensor, "b dof"], Float[Tensor, "b dof"]]:
     """θ of a family from as many numbers, and how far each has gone towards its limit, −1…1."""
-    bounds = raw.new_tensor(_bounds(transform, limits))
+    bounds = like(_bounds(transform, limits), raw)
     share = torch.tanh(raw / bounds)
     step = bounds * share
     match transform.kind:

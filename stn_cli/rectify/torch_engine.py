@@ -57,7 +57,8 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:
-        return [output.float().cpu().numpy() for output in self.nets[graph](views)]
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # θ is that of the CPU, to 1e-4
+            return [output.float().cpu().numpy() for output in self.nets[graph](views)]
 
     def crop(
         self,

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stn_cli.geometry import BorderLayout, Transform
+from stn_cli.geometry.arrays import like
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 from stn_cli.networks.localization import Pose
 from stn_cli.networks.model import Rectified
@@ -170,9 +171,9 @@ def _robust(distance: Float[Tensor, "b k"]) -> Tensor:
     return torch.where(distance < 1.0, smooth, 1.0 - 0.5 * _SMOOTH + torch.log(distance.clamp(min=1.0))).mean()
 
 
-def border(transform: Transform, like: Points) -> Points:
-    """The transform's border points, as many as `like` has."""
-    points: Tensor = transform(torch.from_numpy(BorderLayout(like.shape[1] // 2).points).to(transform.theta.dtype))
+def border(transform: Transform, beside: Points) -> Points:
+    """The transform's border points, as many as `beside` has."""
+    points: Tensor = transform(like(BorderLayout(beside.shape[1] // 2).points, transform.theta))
     return points
 
 
