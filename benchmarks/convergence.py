@@ -3,7 +3,7 @@
     python -m benchmarks.convergence MNIST --work DIR [--seeds 10] [--steps 600] [--transforms affine tps]
 
 A run has converged when the classifier behind the transformer reads 98 % of the held-out digits or more, and has
-collapsed when the log names any symptom: crops that are blank, out of the image, folded, zoomed out, or θ at its bounds.
+collapsed when the log names any symptom: crops that are blank, outside the image, folded, too far out, or θ at a bound.
 Runs that are there already are not repeated.
 """
 

@@ -48,8 +48,8 @@ class TorchEngine(Engine):
         moved = self._moved(transforms)
         views = torch.empty((len(taken), self.model.channels, *size), device=self.device)
         for plan, numbers in _alike(taken, transforms, size):
-            images = torch.cat([taken[number] for number in numbers])
-            views[numbers] = sample(images, moved[numbers], size, plan=plan).float().expand(-1, views.shape[1], -1, -1)
+            images, rows = torch.cat([taken[number] for number in numbers]), torch.tensor(numbers)
+            views[rows] = sample(images, moved[rows], size, plan=plan).float().expand(-1, views.shape[1], -1, -1)
         return views.contiguous(memory_format=torch.channels_last)
 
     def joined(self, views: Sequence[Tensor]) -> Tensor:

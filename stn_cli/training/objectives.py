@@ -57,11 +57,11 @@ def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainCon
 
 def read_right(characters: Float[Tensor, "b columns k"], text: Int64[Tensor, "b t"]) -> Bool[Tensor, " b"]:
     """Whether the most probable path through the columns spells the text."""
-    best = characters.argmax(dim=2)
+    best, wanted = characters.argmax(dim=2).cpu(), text.cpu()
     kept = (best != 0) & (best != F.pad(best, (1, 0), value=0)[:, :-1])
     spelled = [row[keep].tolist() for row, keep in zip(best, kept, strict=True)]
-    wanted = [row[row > 0].tolist() for row in text]
-    return torch.tensor([a == b for a, b in zip(spelled, wanted, strict=True)], device=text.device)
+    meant = [row[row > 0].tolist() for row in wanted]
+    return torch.tensor([a == b for a, b in zip(spelled, meant, strict=True)], device=text.device)
 
 
 def _reading_loss(characters: Float[Tensor, "b columns k"], text: Int64[Tensor, "b t"]) -> Tensor:

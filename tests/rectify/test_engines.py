@@ -16,6 +16,7 @@ from stn_cli.rectify.plan import plan
 from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.sampling.differentiable import sample
 from tests.cli.test_rectify import SAMPLES, TRUTH
+from tests.elsewhere import elsewhere
 
 NAMES = sorted(TRUTH)
 
@@ -137,3 +138,20 @@ def test_a_device_without_memory_for_one_image_ends_the_run(tmp_path):
     options = RectifyOptions(out=tmp_path)
     with pytest.raises(DeviceError, match="memory"):
         Pipeline(Scarce(open_checkpoint("digits"), 0), options).run(plan([SAMPLES], options))
+
+
+@pytest.mark.parametrize("model", ["digits", "text"])
+def test_an_engine_leaves_nothing_behind_on_the_cpu(images, model):
+    checkpoint = open_checkpoint(model)
+    smalls, sizes = [small_copy(image) for image in images], [image.shape[:2] for image in images]
+    here = TorchEngine(checkpoint, "cpu")
+    with elsewhere() as device:
+        there = TorchEngine(checkpoint, device)
+        found = list(there.locate(smalls, sizes))
+        pairs = zip(images, found, strict=True)
+        crops = [there.crop(image, each.transform, (28, 40), "auto", "border") for image, each in pairs]
+    for image, ours, theirs, crop in zip(images, here.locate(smalls, sizes), found, crops, strict=True):
+        np.testing.assert_allclose(theirs.transform.theta, ours.transform.theta, atol=1e-5)
+        assert theirs.label == ours.label
+        expected = here.crop(image, ours.transform, (28, 40), "auto", "border").astype(int)
+        assert np.abs(crop - expected).max() <= 1
