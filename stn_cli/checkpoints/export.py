@@ -17,12 +17,11 @@ from jaxtyping import Float
 from safetensors.numpy import save as save_tensors
 from torch import Tensor, nn
 
-from stn_cli.checkpoints.header import SCHEMA, Header, Metrics, graph_names
+from stn_cli.checkpoints.header import CLASSIFIER, READER, SCHEMA, Header, Metrics, graph_names
 from stn_cli.checkpoints.store import CARD, METADATA_KEY, WEIGHTS, Checkpoint, open_checkpoint, tensors_digest
 from stn_cli.checkpoints.weights import inference_model, stored_weights
 from stn_cli.errors import ModelError
 from stn_cli.images import make_folder, write_atomically
-from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.localization import LocalizationNet
 from stn_cli.networks.model import Rectifier
 from stn_cli.networks.reader import CropReader
@@ -44,7 +43,7 @@ class LocalizerGraph(nn.Module):
 class ClassifierGraph(nn.Module):
     """crop (n, c, h, w), 0…1 → probabilities (n, classes)."""
 
-    def __init__(self, net: CropClassifier) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
@@ -124,12 +123,18 @@ def _graphs(model: Rectifier) -> dict[str, bytes]:
 
 
 def runnable_nets(model: Rectifier) -> dict[str, nn.Module]:
-    """The nets of a model as its graphs compute them, by the names of those, in the order in which they run."""
+    """The nets of a model as its graphs compute them, by the names of those, in the order in which they run.
+
+    Of a model that was loaded a classifier that is not ours is missing.
+    """
     stages = [stage for transformer in model.transformers for stage in transformer.stages]
-    nets: list[nn.Module] = [LocalizerGraph(stage.localizer) for stage in stages]  # type: ignore[arg-type]
-    nets += [] if model.classifier is None else [ClassifierGraph(model.classifier)]
-    nets += [] if model.reader is None else [ReaderGraph(model.reader)]
-    return dict(zip(graph_names(model.config), nets, strict=True))
+    localizers = [LocalizerGraph(stage.localizer) for stage in stages]  # type: ignore[arg-type]
+    nets: dict[str, nn.Module] = dict(zip(graph_names(model.config), localizers, strict=False))
+    if model.classifier is not None:
+        nets[CLASSIFIER] = ClassifierGraph(model.classifier)
+    if model.reader is not None:
+        nets[READER] = ReaderGraph(model.reader)
+    return nets
 
 
 def _onnx(net: nn.Module, outputs: list[str], shape: tuple[int, ...]) -> bytes:

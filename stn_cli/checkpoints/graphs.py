@@ -9,20 +9,20 @@ import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 
 from stn_cli.errors import ModelError
+from stn_cli.networks.config import MOST_ELEMENTS
 
 OPERATORS = frozenset(
     """
-    Add ArgMax Atan BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Exp Expand Flatten Gather Gemm
-    GlobalAveragePool Greater GreaterOrEqual Identity IsNaN Less MatMul MaxPool Mul Neg Pow ReduceMax ReduceMean
-    ReduceSum Relu Reshape Shape Sigmoid Sin Slice Softmax Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
+    Add ArgMax Atan AveragePool BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Erf Exp Expand Flatten
+    Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity
+    InstanceNormalization IsNaN LayerNormalization LeakyRelu Less MatMul MaxPool Mul Neg Pad Pow ReduceMax ReduceMean
+    ReduceSum Relu Reshape Shape Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905  a list of strings is four times as long
 )
-"""Those that our exports use; none of them loops, branches, calls out or reads a file."""
+"""Those of our exports, and of the usual backbones; none of them loops, branches, calls out or reads a file."""
 
 
 _MOST_NODES = 5_000
-_MOST_ELEMENTS = 1 << 26
-"""Of a value, for a single image."""
 
 
 def check_graph(data: bytes, name: str) -> None:
@@ -35,7 +35,7 @@ def check_graph(data: bytes, name: str) -> None:
         largest = max((_elements(value) for value in _values(model)), default=0)
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(f"{name} is not a valid ONNX graph: {error}") from error
-    if largest > _MOST_ELEMENTS:
+    if largest > MOST_ELEMENTS:
         raise ModelError(f"{name} computes a value of {largest} elements, more than any net of stn")
     foreign = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
     foreign |= {node.op_type for node in model.graph.node} - OPERATORS

@@ -26,7 +26,7 @@ def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
     for head in ("transformer", *(f"others.{number}" for number in range(model.heads - 1))):
         for number, stage in enumerate(model.stages):
             shapes.update(_within(f"{head}.stages.{number}.localizer", _localizer(stage)))
-    if model.classifier is not None:
+    if model.classifier is not None and not model.classifier.backbone:
         shapes.update(_within("classifier.layers", _classifier(model.classifier, model.heads)))
     if model.reader is not None:
         shapes.update(_within("reader", _reader(model.reader)))

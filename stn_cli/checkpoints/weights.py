@@ -11,10 +11,16 @@ from stn_cli.networks.model import Rectifier
 
 
 def stored_weights(model: Rectifier) -> dict[str, torch.Tensor]:
-    """The state of a model as a checkpoint stores it: matrices and kernels in float16, all else as it is."""
+    """The state of a model as a checkpoint stores it: matrices and kernels in float16, all else as it is.
+
+    A classifier that is not ours is not part of it: only its own program could take the weights up again.
+    """
+    classifier = model.config.classifier
+    foreign = "classifier." if classifier is not None and classifier.backbone else None
     return {
         name: value.half().contiguous() if value.is_floating_point() and value.ndim > 1 else value.contiguous()
         for name, value in model.state_dict().items()
+        if foreign is None or not name.startswith(foreign)
     }
 
 

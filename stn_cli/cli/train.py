@@ -57,6 +57,10 @@ def train(
         str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees.")
     ] = None,
     output_size: Annotated[str | None, typer.Option("--output", metavar="HxW", help="The crop that is read.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Classifier: torchvision:resnet18, or module:function of your own."),
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="Model or run to go on from.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the optimizer.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
@@ -98,6 +102,7 @@ def train(
             "learning_rate": learning_rate,
             "patience": patience,
             "precision": precision,
+            "backbone": backbone,
             "seed": seed,
         }
         given = {} if config is None else read_entries(config)

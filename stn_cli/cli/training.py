@@ -73,7 +73,7 @@ def _network(plan: "Plan") -> str:
         again = f" ({stage.repeat}×)" if stage.repeat > 1 else ""
         parts.append(f"{stage.transform.kind}{layout} from {_size(stage.input_size)}{again}")
     if "classify" in config.objectives:
-        parts.append(f"crop of {_size(config.classifier_size)} → class")
+        parts.append(f"crop of {_size(config.classifier_size)} → {config.backbone or 'class'}")
     if "read" in config.objectives:
         parts.append(f"crop of {_size(config.reader_size)} → text")
     return " → ".join(parts)

@@ -19,6 +19,8 @@ _MOST_REPEATS = 8
 _MOST_ODDS = 20
 _MOST_HEADS = 8
 _MOST_OF_A_LAYER = 8192
+MOST_ELEMENTS = 1 << 26
+"""Of what a net holds or computes for a single image, in one piece."""
 
 
 class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -241,9 +243,19 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A classifier of the rectified crop: its classes in order, what it sees, and its convolutional levels."""
+    """A classifier of the rectified crop.
+
+    Attributes:
+        classes: in order.
+        backbone: name of a network that is not ours, see `networks.backbones`; a checkpoint has what it computes, in
+            ONNX, but not its weights. Empty: convolutional levels of our own, and a hidden layer.
+        input_size: (height, width) of what it sees.
+        widths, hidden: channels of the levels, and hidden units.
+        channels: of what it sees.
+    """
 
     classes: tuple[str, ...]
+    backbone: str = ""
     input_size: Size = (28, 28)
     widths: tuple[int, ...] = (24, 48, 64)
     hidden: int = 64
@@ -254,7 +266,8 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise UsageError("a classifier needs two classes or more, each with a name of its own")
         if min(self.hidden, self.channels) < 1:
             raise UsageError("hidden and channels are at least 1")
-        _check_levels(self.widths, self.input_size)
+        if not self.backbone:
+            _check_levels(self.widths, self.input_size)
 
 
 class ReaderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,14 +35,21 @@ class Rectified(NamedTuple):
 
 
 class Rectifier(nn.Module):
-    """Localize, sample, classify or read."""
+    """Localize, sample, classify or read.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: of all nets.
+        backbone: the classifier that is not ours, if the configuration names one; without it the model tells no class.
+    """
+
+    def __init__(self, config: ModelConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
         self.transformer = _transformer(config)
         self.others = nn.ModuleList(_transformer(config) for _ in range(config.heads - 1))
-        self.classifier = CropClassifier(config.classifier, config.heads) if config.classifier else None
+        self.classifier = backbone
+        if config.classifier is not None and not config.classifier.backbone:
+            self.classifier = CropClassifier(config.classifier, config.heads)
         self.reader = CropReader(config.reader) if config.reader else None
 
     @property
@@ -75,8 +82,8 @@ class Rectifier(nn.Module):
         """Logits of the classes and of the characters of the crops of all heads."""
         sample = self.transformer.sample
         logits = characters = None
-        if self.classifier is not None:
-            size = self.classifier.config.input_size
+        if self.classifier is not None and self.config.classifier is not None:
+            size = self.config.classifier.input_size
             logits = self.classifier(torch.cat([sample(image, each, size) for each in transforms], dim=1))
         if self.reader is not None:
             characters = self.reader(sample(image, transforms[0], self.reader.config.input_size))

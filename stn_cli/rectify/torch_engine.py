@@ -12,7 +12,7 @@ from stn_cli.checkpoints.export import runnable_nets
 from stn_cli.checkpoints.weights import inference_model, load_model
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels, Size
-from stn_cli.rectify.engine import Engine, Small, luminance
+from stn_cli.rectify.engine import Engine, OnnxEngine, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Footprint, fill_values, footprints, weighted_fill
 from stn_cli.sampling.kinds import Fill, Resample
@@ -33,6 +33,8 @@ class TorchEngine(Engine):
         super().__init__(checkpoint, head)
         self.device = torch.device(device)
         self.nets = runnable_nets(inference_model(load_model(checkpoint)))
+        backbone = self.model.classifier is not None and self.model.classifier.backbone
+        self.foreign = OnnxEngine(checkpoint, head=head) if backbone else None
         for net in self.nets.values():
             net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
@@ -57,6 +59,8 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def infer(self, graph: str, views: Tensor) -> list[np.ndarray]:
+        if graph not in self.nets and self.foreign is not None:
+            return self.foreign.infer(graph, views.float().cpu().numpy())
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # θ is that of the CPU, to 1e-4
             return [output.float().cpu().numpy() for output in self.nets[graph](views)]
 

@@ -117,6 +117,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             confidence predicts that.
         upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
         canvas: side in pixels of the square image that the model sees in training.
+        backbone: the classifier behind the transformer, if it is not ours: `torchvision:NAME`, or `module:function` of
+            one's own; see `networks.backbones`.
         classifier_size, classifier_widths, classifier_hidden: of the classifier behind the transformer.
         alphabet, reader_size, reader_widths, reader_hidden: of the reader behind the transformer; an empty alphabet is
             that of the data.
@@ -159,6 +161,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     right: float = 0.1
     upright_odds: float = 0.0
     canvas: int = 60
+    backbone: str = ""
     classifier_size: tuple[int, int] = (28, 28)
     classifier_widths: tuple[int, ...] = (16, 32, 64)
     classifier_hidden: int = 48

@@ -21,6 +21,7 @@ class TrainingData:
         classes: names of the classes in order, empty if there are none.
         alphabet: characters of the transcriptions, empty if there are none.
         described: what the data is, for the checkpoint's record of its training.
+        fingerprint: the same for the same data.
     """
 
     training: Samples
@@ -28,6 +29,7 @@ class TrainingData:
     classes: tuple[str, ...]
     alphabet: str
     described: dict[str, int]
+    fingerprint: str
     test: Samples | None = None
 
 
@@ -48,6 +50,7 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
             source.classes,
             config.alphabet,
             {"images": len(source.train)},
+            source.fingerprint,
             made(source.test, config, seeds[1] + 1) if len(source.test) else None,
         )
     assert config.text is not None
@@ -58,6 +61,7 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
         (),
         "",
         {"fonts": len(source.fonts), "words": len(source.words)},
+        source.fingerprint,
     )
 
 

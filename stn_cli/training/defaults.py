@@ -9,6 +9,7 @@ import numpy as np
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import UsageError
+from stn_cli.networks.backbones import needs_colours
 from stn_cli.networks.config import Limits, LocalizerConfig, ModelConfig, Size, TransformConfig
 from stn_cli.training.config import Objective, Scene, TrainConfig
 from stn_cli.training.examples import Dataset
@@ -75,6 +76,8 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     """
     wishes = wishes or Wishes()
     objectives = tuple(given.get("objectives") or objectives_of(dataset))
+    if given.get("backbone") and "classify" not in objectives:
+        raise UsageError("a backbone classifies, but this run does not learn from classes")
     chosen: dict[str, Any] = {
         "objectives": objectives,
         "foreground": dataset.train.foreground,
@@ -87,7 +90,8 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     elif "straighten" in objectives:
         chosen |= _straightening(chosen["canvas"], wishes)
     else:
-        chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes)
+        colours = needs_colours(given.get("backbone", ""))
+        chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes, colours=colours)
     if "straighten" in objectives and dataset.train.corners is None:
         chosen["scenes"] = (Scene(),)
     if wishes.output_size is not None:
@@ -119,9 +123,9 @@ def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
 
 
 def _weakly_supervised(
-    dataset: Dataset, objectives: tuple[Objective, ...], canvas: int, wishes: Wishes
+    dataset: Dataset, objectives: tuple[Objective, ...], canvas: int, wishes: Wishes, *, colours: bool
 ) -> dict[str, Any]:
-    """For transformers that learn from labels alone."""
+    """For transformers that learn from labels alone; the nets see `colours` whatever the images have."""
     size = wishes.input_size or _square(canvas, 48)
     is_small, grey = min(size) < 40, all(image.shape[2] == 1 for image in dataset.train.images)
     stage = LocalizerConfig(
@@ -129,7 +133,7 @@ def _weakly_supervised(
         input_size=size,
         widths=(8, 16, 32) if is_small else (16, 32, 48, 64),
         hidden=32 if is_small else 64,
-        channels=1 if grey else 3,
+        channels=1 if grey and not colours else 3,
         limits=Limits(),
     )
     batch_size = 64 if "read" in objectives else 256

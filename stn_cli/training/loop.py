@@ -20,6 +20,7 @@ from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
 from stn_cli.errors import StnError, UsageError
 from stn_cli.images import exclusive, make_folder, remove_leftovers, write_atomically
+from stn_cli.networks.backbones import backbone
 from stn_cli.networks.config import ClassifierConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.model import Rectifier
 from stn_cli.training.collapse import symptoms
@@ -53,6 +54,7 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
     if "classify" in config.objectives:
         classifier = ClassifierConfig(
             classes=classes,
+            backbone=config.backbone,
             input_size=config.classifier_size,
             widths=config.classifier_widths,
             hidden=config.classifier_hidden,
@@ -102,7 +104,7 @@ class Trainer:
         self.states = States(run, keep)
         torch.manual_seed(config.seed)
         self.model_config = model_config(config, data.classes)
-        self.model = Rectifier(self.model_config)
+        self.model = self._new_model()
         for transformer in self.model.transformers:
             transformer.resample = config.resample
         if config.start is not None:
@@ -119,6 +121,7 @@ class Trainer:
         self.step, self.best_score, self.best_step, self.last_norm = 0, -math.inf, 0, 0.0
         self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
+        self.data_before = data.fingerprint
         self.best_validation: dict[str, Any] = {}
 
     def train(self, *watchers: Watcher, is_stopped: Callable[[], bool] = lambda: False) -> bool:
@@ -169,9 +172,18 @@ class Trainer:
         """The averaged weights with the best validation score so far."""
         if not self.best_weights:
             raise UsageError(f"{self.run} holds no validated weights yet", remedy="Let the run go on.")
-        model = Rectifier(self.model_config)
+        model = self._new_model()
         model.load_state_dict(self.best_weights)
         return model.eval()
+
+    def _new_model(self) -> Rectifier:
+        config, classifier = self.model_config, self.model_config.classifier
+        if classifier is None or not classifier.backbone:
+            return Rectifier(config)
+        channels, size = config.heads * classifier.channels, classifier.input_size
+        return Rectifier(
+            config, backbone(classifier.backbone, classes=len(classifier.classes), channels=channels, size=size)
+        )
 
     def averaged_model(self) -> Rectifier:
         """The running average of the weights, as it is now; where it is, not a copy."""
@@ -183,6 +195,7 @@ class Trainer:
             raise self._diverged("a weight")
         state: dict[str, Any] = {
             "step": self.step,
+            "data": self.data.fingerprint,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -218,6 +231,11 @@ class Trainer:
         for damage in self.states.restore(self._load):
             for watcher in watchers:
                 watcher.warned(damage)
+        if self.data_before != self.data.fingerprint:
+            raise UsageError(
+                f"the data is not what it was when the run in {self.run} began",
+                remedy="Choose another folder with -o, or bring the data back to what it was.",
+            )
         if self.team.is_first:
             _truncate_log(self.run / LOG, self.step)
 
@@ -226,7 +244,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best_score, self.best_step = state["step"], state["best_score"], state["best_step"]
-        self.recent.values = state["recent"]
+        self.recent.values, self.data_before = state["recent"], state["data"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
 
     def _is_over(self) -> bool:

@@ -1,5 +1,6 @@
 """Training: drawn truth is true, runs resume exactly, and a run's folder rectifies."""
 
+import dataclasses
 import json
 
 import cv2
@@ -180,6 +181,29 @@ def test_another_configuration_does_not_resume(tmp_path):
     Trainer(config(), data(), tmp_path, workers=0).train()
     with pytest.raises(UsageError, match="another configuration"):
         Trainer(config(steps=7), data(config(steps=7)), tmp_path, workers=0).train()
+
+
+@pytest.mark.parametrize("changed", ["pixel", "label", "order", "split"])
+def test_other_data_does_not_resume(tmp_path, changed):
+    known, settings = uprights(), config()
+    Trainer(settings, prepare(known, settings), tmp_path, workers=0).train()
+    train, validation = known.train, known.validation
+    if changed == "pixel":
+        image = train.images[7].copy()
+        image[3, 4] ^= 1
+        train = dataclasses.replace(train, images=(*train.images[:7], image, *train.images[8:]))
+    elif changed == "label":
+        train = dataclasses.replace(train, labels=np.roll(train.labels, 1))
+    elif changed == "order":
+        train = train.chosen([1, 0, *range(2, len(train))])
+    else:
+        train, validation = validation, train
+    other = dataclasses.replace(known, train=train, validation=validation)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(UsageError, match="the data is not what it was"):
+        Trainer(settings, prepare(other, settings), tmp_path, workers=0).train()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert Trainer(settings, prepare(uprights(), settings), tmp_path, workers=0).train()
 
 
 def test_training_lowers_the_corner_error(tmp_path):

@@ -1,5 +1,6 @@
 """What is known of a set of images."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,8 @@ import numpy as np
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
+_LOOKED_AT = 4096
+"""Bytes of an image, spread over all of it, that tell it from another."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,17 @@ class Examples:
     def alphabet(self) -> str:
         """The characters of all transcriptions, sorted."""
         return "".join(sorted({character for text in self.texts if text is not None for character in text}))
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same examples in the same order."""
+        found = hashlib.blake2b(repr((self.classes, self.texts)).encode(), digest_size=16)
+        found.update(self.labels.tobytes())
+        found.update(b"" if self.corners is None else self.corners.tobytes())
+        for image in self.images:
+            found.update(repr(image.shape).encode())
+            found.update(image.ravel()[:: 1 + image.size // _LOOKED_AT].tobytes())
+        return found.hexdigest()
 
     def chosen(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """Those of the given indices."""
@@ -105,3 +119,8 @@ class Dataset:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.train.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same examples in the same parts; the test part does not count."""
+        return f"{self.train.fingerprint}-{self.validation.fingerprint}"

@@ -1,5 +1,6 @@
 """Rendered words as training data: fonts and words in, samples out."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,13 @@ class Lettering:
     words: tuple[str, ...]
     held_out_words: tuple[str, ...]
     unreadable: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for fonts of the same names, and the same words."""
+        fonts = [[path.name for path in paths] for paths in (self.fonts, self.held_out_fonts)]
+        known = repr((fonts, self.words, self.held_out_words)).encode()
+        return hashlib.blake2b(known, digest_size=16).hexdigest()
 
     @property
     def summary(self) -> str:
