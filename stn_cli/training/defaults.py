@@ -39,6 +39,11 @@ class Wishes:
     input_size: Size | None = None
     output_size: Size | None = None
 
+    @property
+    def of_transformer(self) -> bool:
+        """Whether they describe localization nets."""
+        return self.transform is not None or self.stages != 1 or self.input_size is not None
+
 
 def transform_called(name: str) -> TransformConfig:
     """`affine`, `tps`, `tps:grid 5x5`…; UsageError for what is none."""
@@ -85,13 +90,15 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
         "canvas": _canvas(dataset, objectives, wishes),
         "heads": wishes.heads,
     }
-    if given.get("start"):
-        chosen |= _taken_over(open_checkpoint(given["start"]).header.model, wishes)
-    elif "straighten" in objectives:
-        chosen |= _straightening(chosen["canvas"], wishes)
-    else:
-        colours = needs_colours(given.get("backbone", ""))
-        chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes, colours=colours)
+    start = open_checkpoint(given["start"]).header.model if given.get("start") else None
+    if start is None or wishes.of_transformer:
+        if "straighten" in objectives:
+            chosen |= _straightening(chosen["canvas"], wishes)
+        else:
+            colours = needs_colours(given.get("backbone", ""))
+            chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes, colours=colours)
+    if start is not None:
+        chosen |= _taken_over(start, chosen if wishes.of_transformer else {})
     if "straighten" in objectives and dataset.train.corners is None:
         chosen["scenes"] = (Scene(),)
     if wishes.output_size is not None:
@@ -150,16 +157,14 @@ def _weakly_supervised(
     }
 
 
-def _taken_over(model: ModelConfig, wishes: Wishes) -> dict[str, Any]:
-    """The architecture that a run starts from, so that its weights fit."""
-    if wishes.transform is not None or wishes.stages != 1 or wishes.input_size is not None:
-        raise UsageError("a run that starts from a checkpoint has its transform, stages and input size")
-    taken: dict[str, Any] = {
-        "stages": model.stages,
-        "fit": model.fit,
-        "heads": model.heads,
-        "upright_odds": model.upright_odds,
-    }
+def _taken_over(model: ModelConfig, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The architecture that a run starts from, so that its weights fit; with the transformer of `chosen`, if any."""
+    taken: dict[str, Any] = {"fit": model.fit, "heads": model.heads, "stages": model.stages}
+    if chosen:
+        same = {"channels": model.channels}
+        taken |= {"stages": tuple(msgspec.structs.replace(stage, **same) for stage in chosen["stages"])}
+    else:
+        taken |= {"upright_odds": model.upright_odds}
     for name, net in (("classifier", model.classifier), ("reader", model.reader)):
         if net is not None:
             taken |= {f"{name}_{part}": getattr(net, f) for part, f in _NET_PARTS.items()}

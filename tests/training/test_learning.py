@@ -450,3 +450,22 @@ def test_words_are_seen_by_rectify_as_they_were_in_training(tmp_path):
     assert (seen - torch.tensor([1.0, 0, 0, 0, 1, 0])).abs().max() > 0.02
     np.testing.assert_allclose(located.transforms.theta, seen.numpy(), atol=0.02)
     assert all(set(label) <= set("eilpu") for label, _ in located.labels)
+
+
+def test_a_run_goes_on_with_another_transformer(tmp_path):
+    first, _ = trained(dataset(), tmp_path / "first", wishes=Wishes(input_size=(16, 16)))
+    wishes = Wishes(transform=TransformConfig("tps", "grid 3x3"), stages=2, input_size=(20, 20))
+    data, changes = dataset(), {name: SMALL[name] for name in ("batch_size", "steps", "validate_every", "warmup")}
+    config = suited(data, {"start": str(tmp_path / "first"), **changes}, wishes)
+    assert [stage.transform.kind for stage in config.stages] == ["tps", "tps"]
+    assert {stage.channels for stage in config.stages} == {1}
+    trainer = Trainer(config, prepare(data, config), tmp_path / "second", workers=0)
+    for name, value in trainer.model.classifier.state_dict().items():
+        torch.testing.assert_close(value, first.best_weights[f"classifier.{name}"], rtol=1e-3, atol=1e-3)
+    assert trainer.train()
+
+
+def test_what_a_run_starts_from_stays_as_it_is_without_wishes(tmp_path):
+    wishes = Wishes(transform=TransformConfig("attention"), input_size=(16, 16))
+    first, _ = trained(dataset(), tmp_path / "first", wishes=wishes)
+    assert suited(dataset(), {"start": str(tmp_path / "first")}).stages == first.config.stages
