@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from stn_cli.images import make_folder, write_atomically
 from stn_cli.networks.localization import LocalizationNet
 from stn_cli.networks.model import Rectifier
 from stn_cli.networks.reader import CropReader
+from stn_cli.networks.transformer import Stage
 
 
 class LocalizerGraph(nn.Module):
@@ -49,6 +50,19 @@ class ClassifierGraph(nn.Module):
 
     def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
         return (torch.softmax(self.net(image), dim=1),)
+
+
+class InsideGraph(nn.Module):
+    """whole image (n, c, h, w), 0…1 → probabilities (n, classes), of a classifier with a transformer inside."""
+
+    def __init__(self, model: Rectifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
+        stage = cast("Stage", self.model.transformer.stages[0])
+        transform = stage.spec(stage.localizer(image).theta)
+        return (torch.softmax(self.model.read_inside(image, transform), dim=1),)
 
 
 class ReaderGraph(nn.Module):
@@ -131,7 +145,7 @@ def runnable_nets(model: Rectifier) -> dict[str, nn.Module]:
     localizers = [LocalizerGraph(stage.localizer) for stage in stages]  # type: ignore[arg-type]
     nets: dict[str, nn.Module] = dict(zip(graph_names(model.config), localizers, strict=False))
     if model.classifier is not None:
-        nets[CLASSIFIER] = ClassifierGraph(model.classifier)
+        nets[CLASSIFIER] = InsideGraph(model) if model.config.insert_at else ClassifierGraph(model.classifier)
     if model.reader is not None:
         nets[READER] = ReaderGraph(model.reader)
     return nets

@@ -13,10 +13,11 @@ from stn_cli.networks.config import MOST_ELEMENTS
 
 OPERATORS = frozenset(
     """
-    Add ArgMax Atan AveragePool BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Erf Exp Expand Flatten
-    Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity
-    InstanceNormalization IsNaN LayerNormalization LeakyRelu Less MatMul MaxPool Mul Neg Pad Pow ReduceMax ReduceMean
-    ReduceSum Relu Reshape Shape Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
+    Abs Add And ArgMax Atan AveragePool BatchNormalization Cast Clip Concat Constant Conv Cos Div Equal Erf Exp Expand
+    Flatten Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid
+    HardSwish Identity InstanceNormalization IsNaN LayerNormalization LeakyRelu Less Log MatMul Max MaxPool Min Mul Neg
+    Not Or Pad Pow ReduceMax ReduceMean ReduceSum Relu Reshape Shape Sigmoid Sign Sin Slice Softmax Split Sqrt Squeeze
+    Sub Tanh Transpose Unsqueeze Where
     """.split()  # noqa: SIM905  a list of strings is four times as long
 )
 """Those of our exports, and of the usual backbones; none of them loops, branches, calls out or reads a file."""

@@ -25,7 +25,8 @@ def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for head in ("transformer", *(f"others.{number}" for number in range(model.heads - 1))):
         for number, stage in enumerate(model.stages):
-            shapes.update(_within(f"{head}.stages.{number}.localizer", _localizer(stage)))
+            inside = ".net" if model.insert_at else ""
+            shapes.update(_within(f"{head}.stages.{number}.localizer{inside}", _localizer(model.localizer(stage))))
     if model.classifier is not None and not model.classifier.backbone:
         shapes.update(_within("classifier.layers", _classifier(model.classifier, model.heads)))
     if model.reader is not None:

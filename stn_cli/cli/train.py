@@ -52,6 +52,9 @@ def train(
     ] = None,
     stages: Annotated[int, typer.Option(min=1, help="Localization nets in series.")] = 1,
     heads: Annotated[int, typer.Option(min=1, help="Transformers side by side; a classifier sees all crops.")] = 1,
+    insert_at: Annotated[
+        int | None, typer.Option(min=0, help="Levels of the classifier before the transformer. Default: 0, none.")
+    ] = None,
     shared: Annotated[bool, typer.Option("--shared", help="The stages are passes of one net.")] = False,
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees.")
@@ -103,6 +106,7 @@ def train(
             "patience": patience,
             "precision": precision,
             "backbone": backbone,
+            "insert_at": insert_at,
             "seed": seed,
         }
         given = {} if config is None else read_entries(config)

@@ -1,10 +1,12 @@
 """A small classifier of the rectified crop."""
 
+from typing import cast
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.networks.config import ClassifierConfig
-from stn_cli.networks.localization import Standardize, conv_trunk, trunk_features
+from stn_cli.networks.localization import Standardize, conv_trunk, layers_of, trunk_features
 
 
 class CropClassifier(nn.Module):
@@ -27,4 +29,16 @@ class CropClassifier(nn.Module):
 
     def forward(self, crop: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         logits: Tensor = self.layers(crop)
+        return logits
+
+    def features(self, image: Float[Tensor, "b c h w"], levels: int) -> Float[Tensor, "b width rows columns"]:
+        """What the first levels make of an image."""
+        standardize, trunk = self.layers[0], cast("nn.Sequential", self.layers[1])
+        features: Tensor = trunk[: layers_of(levels)](standardize(image))
+        return features
+
+    def told(self, features: Float[Tensor, "b width rows columns"], levels: int) -> Float[Tensor, "b classes"]:
+        """What the other levels make of such features."""
+        trunk = cast("nn.Sequential", self.layers[1])
+        logits: Tensor = self.layers[2:](trunk[layers_of(levels) :](features))
         return logits

@@ -316,6 +316,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         stages: each refines the composed transform of those before it.
         heads: transformers side by side, each with nets of its own for these stages; the classifier sees their crops
             joined along the channels (Jaderberg et al. 2015, section 4.3).
+        insert_at: levels of the classifier before the transformer, which then samples their features, and whose net
+            sees these (section 3.4); 0: it stands before the image, and samples that.
         fit: how the first stage sees an image: `letterbox` keeps its aspect, `stretch` squeezes it.
         upright_odds: log-odds that what is shown stands upright in its image rather than upside down, where splines
             vote on that; they fade towards a right angle.
@@ -325,6 +327,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     stages: tuple[LocalizerConfig, ...]
     heads: int = 1
+    insert_at: int = 0
     fit: Literal["letterbox", "stretch"] = "letterbox"
     upright_odds: float = 0.0
     classifier: ClassifierConfig | None = None
@@ -337,6 +340,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError(f"heads is 1 to {_MOST_HEADS}")
         if self.heads > 1 and (self.classifier is None or self.reader is not None):
             raise UsageError("several heads need a classifier that joins their crops, and no reader")
+        if self.insert_at:
+            self._check_inside()
         if not 0 <= self.upright_odds <= _MOST_ODDS:
             raise UsageError(f"upright_odds is 0 to {_MOST_ODDS}")
         if any(stage.transform.kind == "affine3d" for stage in self.stages):
@@ -345,6 +350,25 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         channels |= {net.channels for net in (self.classifier, self.reader) if net is not None}
         if channels not in ({1}, {3}):
             raise UsageError("the nets of a model all see colours (channels = 3) or all luminance (channels = 1)")
+
+    def _check_inside(self) -> None:
+        classifier, stage = self.classifier, self.stages[0]
+        if classifier is None or classifier.backbone or not 0 < self.insert_at < len(classifier.widths):
+            most = len(classifier.widths) - 1 if classifier is not None and not classifier.backbone else 0
+            raise UsageError(f"insert_at is 0 to {most} here: levels of a classifier of our own, one of them behind it")
+        if len(self.stages) > 1 or self.heads > 1 or self.reader or stage.repeat > 1 or stage.margin != 1:
+            raise UsageError("inside a classifier stands a transformer of one stage, alone, without margin or repeats")
+        if stage.input_size != classifier.input_size:
+            raise UsageError("a net inside a classifier is shown what that sees: their input sizes are the same")
+        self.localizer(stage)
+
+    def localizer(self, stage: LocalizerConfig) -> LocalizerConfig:
+        """A stage as its net is built: inside a classifier that sees features, not the image."""
+        if not self.insert_at or self.classifier is None:
+            return stage
+        size = tuple(-(-side // (1 << self.insert_at)) for side in stage.input_size)
+        width = self.classifier.widths[self.insert_at - 1]
+        return msgspec.structs.replace(stage, input_size=size, channels=width)
 
     @property
     def channels(self) -> int:

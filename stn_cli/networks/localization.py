@@ -66,6 +66,11 @@ def conv_trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten())
 
 
+def layers_of(levels: int) -> int:
+    """How many layers of a convolutional trunk its first levels are."""
+    return 6 * levels - 3
+
+
 def fc_trunk(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:
     """Fully connected layers over all pixels."""
     layers: list[nn.Module] = [nn.Flatten()]

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from stn_cli.geometry import Transform
 from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
-from stn_cli.networks.localization import LocalizationNet
+from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.networks.reader import CropReader
 from stn_cli.networks.transformer import Located, SpatialTransformer, Stage, Start
+from stn_cli.sampling.differentiable import sample
 
 
 class Rectified(NamedTuple):
@@ -45,11 +46,11 @@ class Rectifier(nn.Module):
     def __init__(self, config: ModelConfig, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        self.transformer = _transformer(config)
-        self.others = nn.ModuleList(_transformer(config) for _ in range(config.heads - 1))
         self.classifier = backbone
         if config.classifier is not None and not config.classifier.backbone:
             self.classifier = CropClassifier(config.classifier, config.heads)
+        self.transformer = _transformer(config, self.classifier)
+        self.others = nn.ModuleList(_transformer(config, self.classifier) for _ in range(config.heads - 1))
         self.reader = CropReader(config.reader) if config.reader else None
 
     @property
@@ -80,20 +81,44 @@ class Rectifier(nn.Module):
         self, image: Float[Tensor, "b c h w"], transforms: Sequence[Transform]
     ) -> tuple[Float[Tensor, "b classes"] | None, Float[Tensor, "b columns characters"] | None]:
         """Logits of the classes and of the characters of the crops of all heads."""
-        sample = self.transformer.sample
         logits = characters = None
         if self.classifier is not None and self.config.classifier is not None:
-            size = self.config.classifier.input_size
-            logits = self.classifier(torch.cat([sample(image, each, size) for each in transforms], dim=1))
+            whole, size = self.transformer.whole(image), self.config.classifier.input_size
+            shown = [whole] if self.config.insert_at else transforms
+            views = torch.cat([self.transformer.sample(image, each, size) for each in shown], dim=1)
+            inside = self.config.insert_at > 0
+            logits = self.read_inside(views, whole.inverse() @ transforms[0]) if inside else self.classifier(views)
         if self.reader is not None:
-            characters = self.reader(sample(image, transforms[0], self.reader.config.input_size))
+            characters = self.reader(self.transformer.sample(image, transforms[0], self.reader.config.input_size))
         return logits, characters
 
+    def read_inside(self, view: Float[Tensor, "b c h w"], transform: Transform) -> Float[Tensor, "b classes"]:
+        """Logits of a classifier that shows its features of the whole view through the transform."""
+        classifier, levels = cast("CropClassifier", self.classifier), self.config.insert_at
+        features = classifier.features(view, levels)
+        seen = sample(features, transform, tuple(features.shape[2:]), resample="bilinear")
+        return classifier.told(seen, levels)
 
-def _transformer(config: ModelConfig) -> SpatialTransformer:
-    stages = [_stage(stage) for stage in config.stages]
+
+class InsideLocalizer(nn.Module):
+    """A localization net that sees what the first levels of a classifier make of an image."""
+
+    def __init__(self, net: LocalizationNet, classifier: CropClassifier, levels: int) -> None:
+        super().__init__()
+        self.net, self.levels, self.config = net, levels, net.config
+        self._classifier = (classifier,)  # not a part of this: its weights are counted once
+
+    def forward(self, view: Float[Tensor, "b c h w"]) -> Pose:
+        pose: Pose = self.net(self._classifier[0].features(view, self.levels))
+        return pose
+
+
+def _transformer(config: ModelConfig, classifier: nn.Module | None) -> SpatialTransformer:
+    stages = [_stage(stage, config, classifier) for stage in config.stages]
     return SpatialTransformer(stages, config.crop_size, fit=config.fit, upright_odds=config.upright_odds)
 
 
-def _stage(config: LocalizerConfig) -> Stage:
-    return Stage(LocalizationNet(config), config.transform.spec, config.input_size, config.margin, config.repeat)
+def _stage(config: LocalizerConfig, model: ModelConfig, classifier: nn.Module | None) -> Stage:
+    net = LocalizationNet(model.localizer(config))
+    inside = InsideLocalizer(net, cast("CropClassifier", classifier), model.insert_at) if model.insert_at else None
+    return Stage(inside or net, config.transform.spec, config.input_size, config.margin, config.repeat)

@@ -135,7 +135,8 @@ class Engine(ABC):
         heads = range(self.model.heads) if reads_all else (self.head,)
         found = {head: self._found(taken, sizes, head, each) for head in heads}
         transform, confidence = found[self.head]
-        return Located(transform, confidence, self.labels(taken, [crop for crop, _ in found.values()], each))
+        crops = [self.whole(sizes)] if self.model.insert_at else [crop for crop, _ in found.values()]
+        return Located(transform, confidence, self.labels(taken, crops, each))
 
     def _found(
         self, taken: Sequence[Any], sizes: Sequence[Size], head: int, each: Each
@@ -166,7 +167,10 @@ class Engine(ABC):
     def labels(
         self, taken: Sequence[Any], heads: Sequence[Transform], each: Each = map
     ) -> Sequence[tuple[str, float] | tuple[None, None]]:
-        """What the crops of all heads show, with its probability; None where the model has nothing that reads them."""
+        """What the crops of all heads show, with its probability; None where the model has nothing that reads them.
+
+        A classifier with the transformer inside looks at the whole image instead.
+        """
         if reader := self.model.reader:
             views = self.views(taken, heads[0], reader.input_size, each)
             (probabilities,) = self.infer(READER, views)

@@ -111,6 +111,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         augment: how images that are taken as they are differ from one epoch to the next.
         stages: localization nets in series; output classes come from the data.
         heads: transformers side by side, each with nets of its own; the classifier sees all their crops.
+        insert_at: levels of the classifier before the transformer; 0: it stands before the image.
         fit: `letterbox` keeps the aspect of images that are taken as they are, `stretch` squeezes them into the canvas,
             as recognisers of words are used to.
         right: a pose counts as right when its border errs by less than this share of its height, on average; the
@@ -157,6 +158,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         LocalizerConfig(transform=TransformConfig("similarity"), input_size=(48, 48), angle_bins=36),
     )
     heads: int = 1
+    insert_at: int = 0
     fit: Literal["letterbox", "stretch"] = "letterbox"
     right: float = 0.1
     upright_odds: float = 0.0

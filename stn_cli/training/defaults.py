@@ -97,6 +97,11 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
         else:
             colours = needs_colours(given.get("backbone", ""))
             chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes, colours=colours)
+            if given.get("insert_at") and wishes.input_size is None:  # its net is shown what the classifier is
+                size = tuple(
+                    {**chosen, **given}["classifier_size"] if wishes.output_size is None else wishes.output_size
+                )
+                chosen["stages"] = tuple(msgspec.structs.replace(each, input_size=size) for each in chosen["stages"])
     if start is not None:
         chosen |= _taken_over(start, chosen if wishes.of_transformer else {})
     if "straighten" in objectives and dataset.train.corners is None:
@@ -159,7 +164,7 @@ def _weakly_supervised(
 
 def _taken_over(model: ModelConfig, chosen: dict[str, Any]) -> dict[str, Any]:
     """The architecture that a run starts from, so that its weights fit; with the transformer of `chosen`, if any."""
-    taken: dict[str, Any] = {"fit": model.fit, "heads": model.heads, "stages": model.stages}
+    taken: dict[str, Any] = {name: getattr(model, name) for name in ("fit", "heads", "insert_at", "stages")}
     if chosen:
         same = {"channels": model.channels}
         taken |= {"stages": tuple(msgspec.structs.replace(stage, **same) for stage in chosen["stages"])}

@@ -71,6 +71,7 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
     return ModelConfig(
         stages=config.stages,
         heads=config.heads,
+        insert_at=config.insert_at,
         fit=config.fit,
         classifier=classifier,
         reader=reader,
