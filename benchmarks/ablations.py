@@ -1,0 +1,94 @@
+"""What each default of `stn train` is worth: one of them changed at a time, on traffic signs with their classes alone.
+
+    python -m benchmarks.ablations GTSRB/train.tar --work DIR [--steps 1000] [--seeds 2] [--variants NAME ...]
+
+Tracks are kept together, a fifth of them is held out; the boxes are measured against, never learned from. Runs that are
+there already are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.provenance import RESULTS, provenance, write_report
+from stn_cli.training.api import Plan, Resources, Wishes, plan, run
+from stn_cli.training.config import TrainConfig
+from stn_cli.training.defaults import transform_called
+
+READING = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
+NO_PENALTY = {"out_of_frame": 0.0, "fold": 0.0}
+NOT_MOVED = {"rotation": 0.0, "scale": 1.0, "shear": 0.0, "shift": 0.0, "light": 0.0}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "localizer_scale 1": {"localizer_scale": 1.0},
+    "localizer_scale 0.1": {"localizer_scale": 0.1},
+    "no limits": {},
+    "no warm-up": {"warmup": 0},
+    "no average of weights": {"ema": 0.0},
+    "no clipping": {"clip": 1e9},
+    "no penalties": {"penalties": NO_PENALTY},
+    "bilinear, not anti-aliased": {"resample": "bilinear"},
+    "no augmentation": {"augment": NOT_MOVED},
+    "no transformer": {"bypassed": True},
+}
+KEPT = ("accuracy", "accuracy_unrectified", "iou", "zoom_mean", "out_of_frame", "saturated")
+
+
+def configured(planned: Plan, variant: str) -> TrainConfig:
+    config = planned.config
+    if variant == "no limits":
+        stages = tuple(msgspec.structs.replace(stage, limits=None, bound=0.0) for stage in config.stages)
+        config = msgspec.structs.replace(config, stages=stages)
+    return config
+
+
+def measured(archive: Path, work: Path, transform: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
+    """What a run came to."""
+    result = work / f"{transform}-{variant.replace(' ', '_')}-{seed}-{steps}.json"
+    if result.exists():
+        stored: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return stored
+    given = {**READING, "seed": seed, "steps": steps, "validate_every": steps // 2, **VARIANTS[variant]}
+    planned = plan([archive], given, Wishes(transform=transform_called(transform)), Resources(workers=1))
+    planned = Plan(planned.source, configured(planned, variant), planned.resources)
+    trainer, _ = run(planned, result.with_suffix(""))
+    log = [json.loads(line) for line in (trainer.run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    overall = [entry["validation"]["overall"] for entry in log if "validation" in entry][-1]
+    found = {name: overall[name] for name in KEPT if name in overall}
+    found["symptoms"] = [entry["warning"] for entry in log if "warning" in entry]
+    result.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--transform", default="affine")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    table: dict[str, Any] = {}
+    for variant in arguments.variants:
+        runs = [
+            measured(arguments.archive, arguments.work, arguments.transform, variant, seed, arguments.steps)
+            for seed in range(arguments.seeds)
+        ]
+        table[variant] = {name: statistics.mean(each[name] for each in runs) for name in KEPT if name in runs[0]}
+        table[variant]["symptoms"] = sorted({symptom for each in runs for symptom in each["symptoms"]})
+        print(variant, json.dumps(table[variant]), flush=True)
+    report = {**provenance("ablations", sys.argv[1:]), "transform": arguments.transform, "steps": arguments.steps}
+    write_report(RESULTS / f"ablations-{arguments.transform}.json", {**report, "variants": table})
+
+
+if __name__ == "__main__":
+    main()
