@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--heads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--transform", default="affine")
-    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
