@@ -65,6 +65,11 @@ def test_transformers_side_by_side(tmp_path):
     compared(data, settings(data, Wishes(heads=2, input_size=(16, 16))), tmp_path)
 
 
+def test_a_transformer_inside_the_classifier(tmp_path):
+    data = dataset()
+    compared(data, settings(data, Wishes(), insert_at=1), tmp_path)
+
+
 def test_known_distortions_and_classes(tmp_path):
     data = dataset()
     compared(data, settings(data, objectives=["straighten", "classify"], validation_samples=32), tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from stn_cli.checkpoints.weights import load_model
 from stn_cli.errors import UsageError
@@ -13,8 +14,7 @@ from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.training.defaults import Wishes, transform_called
 from tests.cli.test_rectify import stn
-from tests.training.test_devices import compared, unfused  # noqa: F401  a fixture
-from tests.training.test_learning import dataset, glyph, settings, trained
+from tests.training.test_learning import dataset, glyph, trained
 
 CLASSIFIER = ClassifierConfig(classes=("a", "b"), input_size=(24, 24), widths=(6, 8, 10), hidden=12, channels=1)
 
@@ -83,12 +83,6 @@ def test_the_checkpoint_computes_what_was_trained(tmp_path, kind):
     assert trainer.best_validation["overall"]["accuracy"] > 0.8
 
 
-def test_it_learns_on_a_device(tmp_path, unfused):  # noqa: F811
-    del unfused
-    data = dataset()
-    compared(data, settings(data, Wishes(), insert_at=1), tmp_path)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -109,8 +103,6 @@ def test_what_cannot_stand_inside_is_a_usage_error(changes):
 
 
 def test_the_command(tmp_path):
-    from PIL import Image
-
     for kind, name in enumerate(("lies", "stands")):
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(30):
