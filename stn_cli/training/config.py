@@ -29,6 +29,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         clutter: how many patches of other images lie about (of ink only).
         clutter_size: side of a patch as a share of the frame.
         plain: share of images left as they are: no colour, texture, blur or noise (of ink only).
+        edges: share of opaque pictures whose edges show on a background. Of the rest one half are round pieces, the
+            other fill the canvas: a net reads the pose off edges, if it can, and never learns to look at the picture.
     """
 
     name: str = "default"
@@ -42,18 +44,19 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     clutter: tuple[int, int] = (0, 0)
     clutter_size: Range = (0.15, 0.35)
     plain: float = 0.5
+    edges: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("pixels", "extent", "clutter", "clutter_size"):
             low, high = getattr(self, name)
             if low > high:
                 raise UsageError(f"scene {self.name!r}: {name} runs from {low} to {high}; the lower end comes first")
-        if self.pixels[0] < 8 or self.extent[0] <= 0 or not 0 <= self.plain <= 1:
-            raise UsageError(f"scene {self.name!r}: pixels ≥ 8, extent > 0 and 0 ≤ plain ≤ 1 are needed")
+        if self.pixels[0] < 8 or self.extent[0] <= 0 or min(self.plain, self.edges) < 0:
+            raise UsageError(f"scene {self.name!r}: pixels ≥ 8, extent > 0, plain ≥ 0 and edges ≥ 0 are needed")
         if self.weight < 0 or self.clutter[0] < 0 or self.clutter_size[0] <= 0:
             raise UsageError(f"scene {self.name!r}: weight and clutter are not negative, clutter_size is positive")
-        if not 0 <= self.perspective < 0.5 or not 0 <= self.reach <= 1:
-            raise UsageError(f"scene {self.name!r}: 0 ≤ perspective < 0.5 and 0 ≤ reach ≤ 1 are needed")
+        if not 0 <= self.perspective < 0.5 or max(self.reach, self.plain, self.edges) > 1 or self.reach < 0:
+            raise UsageError(f"scene {self.name!r}: 0 ≤ perspective < 0.5 and reach, plain and edges ≤ 1 are needed")
 
 
 class Augment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from stn_cli.geometry import BorderLayout, Projective, grid
 from stn_cli.training.config import Scene
 
 _INNER = 20 / 28
@@ -43,9 +44,15 @@ def draw(
     """
     pixels = int(rng.integers(scene.pixels[0], scene.pixels[1] + 1))
     truth, scale = _random_pose(rng, scene)
+    shows_edges, fills = ink or rng.random() < scene.edges, not ink and rng.random() < 0.5
+    if fills and not shows_edges:
+        truth, factor = _filling(rng, truth, _half_sides(image))
+        scale *= factor
     alpha, colours = _placed(rng, image, truth, pixels, scale, ink=ink)
     if ink:
         alpha = _cluttered(rng, alpha, others, scene, scale * pixels)
+    elif not (fills or shows_edges):
+        alpha = alpha * _disc(rng, truth, pixels, min(_half_sides(image)))
     if rng.random() < scene.plain and ink:
         canvas = np.repeat(np.rint(alpha * 255).astype(np.uint8)[..., None], 3, axis=2)
     else:
@@ -69,6 +76,30 @@ def _random_pose(rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, fl
     px, py = rng.uniform(-scene.perspective, scene.perspective, 2)
     placed = np.array([[cos, -sin, x], [sin, cos, y], [0.0, 0.0, 1.0]])
     return placed @ np.array([[1.0, shear, 0.0], [0.0, 1.0, 0.0], [px, py, 1.0]]), scale
+
+
+def _half_sides(image: np.ndarray) -> tuple[float, float]:
+    """Of an image in its square frame, x before y."""
+    height, width = image.shape[:2]
+    return width / max(height, width), height / max(height, width)
+
+
+def _filling(rng: np.random.Generator, truth: np.ndarray, half_sides: tuple[float, float]) -> tuple[np.ndarray, float]:
+    """The pose in the middle, so much larger that the picture covers the whole canvas, and by how much."""
+    centred = truth.copy()
+    centred[:2, 2] = 0.0
+    within = BorderLayout(2).points @ np.linalg.inv(centred)[:, :2].T  # homogeneous, all but their last 1
+    least = float((np.abs(within[:, :2]) / half_sides - within[:, 2:]).max())
+    factor = least * rng.uniform(1.0, 1.25)
+    return np.diag([factor, factor, 1.0]) @ centred, factor
+
+
+def _disc(rng: np.random.Generator, truth: np.ndarray, pixels: int, radius: float) -> np.ndarray:
+    """1 within the largest circle of a picture on the canvas, 0 outside, and something between near its border."""
+    within = Projective.from_matrix(np.linalg.inv(truth))(grid((pixels, pixels)))
+    distance = np.linalg.norm(within, axis=1).reshape(pixels, pixels) / radius
+    cover: np.ndarray = np.clip((1.0 - distance) / rng.uniform(0.03, 0.3), 0.0, 1.0).astype(np.float32)
+    return cover
 
 
 def _interpolation(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import load_file
 
 from stn_cli.errors import StorageError, UsageError
+from stn_cli.geometry import Projective, outline
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.data import prepare
@@ -82,7 +83,7 @@ def test_the_truth_of_a_scene_is_where_the_image_was_drawn(seed):
 
 def test_an_opaque_picture_is_drawn_at_its_truth():
     picture = np.full((40, 60, 3), (200, 30, 30), np.uint8)
-    scene = Scene(pixels=(120, 120), rotation=0, extent=(0.5, 0.5), reach=0, plain=0)
+    scene = Scene(pixels=(120, 120), rotation=0, extent=(0.5, 0.5), reach=0, plain=0, edges=1.0)
     drawn = draw(np.random.default_rng(1), picture, [], scene, 120, ink=False)
     inverse = np.linalg.inv(drawn.truth)
     assert np.abs(inverse @ [0, 0, 1] - [0, 0, 1]).max() < 1e-9
@@ -93,11 +94,30 @@ def test_an_opaque_picture_is_drawn_at_its_truth():
 def test_a_picture_that_is_not_square_keeps_its_aspect():
     y, x = np.mgrid[:120, :60]
     disc = (((x - 29.5) ** 2 + (y - 59.5) ** 2 < 20**2) * 255).astype(np.uint8)[..., None]
-    scene = Scene(pixels=(120, 120), rotation=0.0, extent=(1.0, 1.0), reach=0.0, plain=1.0)
+    scene = Scene(pixels=(120, 120), rotation=0.0, extent=(1.0, 1.0), reach=0.0, plain=1.0, edges=1.0)
     canvas = draw(np.random.default_rng(1), np.repeat(disc, 3, axis=2), [], scene, 120, ink=False).canvas.astype(int)
     change = np.abs(canvas - canvas[60, 60]).sum(axis=2) < 60
     rows, columns = np.nonzero(change[:, 60])[0], np.nonzero(change[60])[0]
     assert abs(np.ptp(rows) - np.ptp(columns)) <= 3
+
+
+@pytest.mark.parametrize("size", [(40, 40), (30, 60), (50, 20)])
+def test_edges_that_are_hidden_tell_nothing_of_the_pose(size):
+    rng = np.random.default_rng(5)
+    picture = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+    y, x = ((np.indices(size).T + 0.5) * 2 - size).T / max(size)
+    far = np.hypot(x, y) > min(size) / max(size) + 0.3  # further than interpolation reaches
+    assert far.any()
+    other = np.where(far[..., None], 255 - picture, picture)
+    scene = Scene(pixels=(48, 48), perspective=0.2, shear=0.1, edges=0.0)
+    filled = 0
+    for seed in range(60):
+        drawn, again = (draw(np.random.default_rng(seed), each, [], scene, 48, ink=False) for each in (picture, other))
+        seen = Projective.from_matrix(np.linalg.inv(drawn.truth))(outline(20))
+        fills = bool((np.abs(seen) <= np.array(size[::-1]) / max(size) + 1e-6).all())
+        filled += fills
+        assert fills or np.array_equal(drawn.canvas, again.canvas), seed
+    assert 20 <= filled <= 40
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
