@@ -3,7 +3,7 @@
     python -m benchmarks.training_kills MNIST --work DIR
 
 One run of `stn train` is left alone. The other is killed by SIGKILL, each time at a moment drawn from its start to a
-quarter of the time that the first took, and started again by the same command, until it has been killed ten times; then
+sixth of the time that the first took, and started again by the same command, until it has been killed ten times; then
 it ends by itself. Weights, graphs, log (but for its clock) and every number of the last state are compared.
 """
 
@@ -69,7 +69,7 @@ def main() -> None:
     moments, rng, killed = [], random.Random(SEED), 0
     while killed < KILLS:
         run = subprocess.Popen(command(arguments.mnist, parts), cwd=REPOSITORY)
-        moment = rng.uniform(0.0, seconds / 4)
+        moment = rng.uniform(0.0, seconds / 6)
         try:
             run.wait(moment)
         except subprocess.TimeoutExpired:

@@ -29,26 +29,26 @@ from stn_cli.networks.transformer import Stage
 
 
 class LocalizerGraph(nn.Module):
-    """image (n, c, h, w), 0…1 → θ (n, dof), confidence (n,) 0…1, and log-odds (n,) of up where the net votes on it."""
+    """image (n, c, *size), 0…1 → θ (n, dof), confidence (n,) 0…1, and log-odds (n,) of up where the net votes on it."""
 
     def __init__(self, net: LocalizationNet) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor, ...]:
+    def forward(self, image: Float[Tensor, "n c *size"]) -> tuple[Tensor, ...]:
         pose = self.net(image)
         said = pose.theta, torch.sigmoid(pose.confidence)
         return (*said, pose.angle_votes[:, 0] - pose.angle_votes[:, 1]) if self.net.config.votes_on_up else said
 
 
 class ClassifierGraph(nn.Module):
-    """crop (n, c, h, w), 0…1 → probabilities (n, classes)."""
+    """crop (n, c, *size), 0…1 → probabilities (n, classes)."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
+    def forward(self, image: Float[Tensor, "n c *size"]) -> tuple[Tensor]:
         return (torch.softmax(self.net(image), dim=1),)
 
 

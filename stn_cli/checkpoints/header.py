@@ -1,5 +1,6 @@
 """What a checkpoint says of itself, and what is believed of it."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ SCHEMA = "stn.checkpoint/1"
 CLASSIFIER, READER = "classifier.onnx", "reader.onnx"
 _MOST_PARAMETERS = 1 << 27
 _WIDEST_MARGIN = 2.0
+_MOST_SEEN = 1 << 24
+"""Pixels or voxels that a net is shown."""
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
 
 
@@ -97,6 +100,8 @@ def _check_plausible(model: ModelConfig) -> None:
         reader = model.reader
         numbers += [max(reader.input_size) / _LONGEST_SIDE, len(reader.alphabet) / _MOST_CLASSES]
         numbers += [max(*reader.widths, reader.hidden) / _MOST_UNITS, len(reader.widths) / 16]
+    sizes = [net.input_size for net in (*model.stages, model.classifier, model.reader) if net is not None]
+    numbers += [math.prod(size) / _MOST_SEEN for size in sizes]
     numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")
@@ -113,14 +118,13 @@ def _check_habits(header: Header) -> None:
 
 def _parameters(stage: LocalizerConfig) -> int:
     """Weights of the layer where they are most: the first that is fully connected; of a sequence, of all layers."""
-    height, width = stage.input_size
     if stage.sequence is not None:
         pairs = zip(stage.sequence.layers, stage.sequence.shapes(stage.input_size), strict=False)
         return sum(_weights(layer, shape) for layer, shape in pairs)
     if stage.trunk == "fc":
-        return stage.channels * height * width * stage.widths[0]
+        return stage.channels * math.prod(stage.input_size) * stage.widths[0]
     shrunk = 1 << len(stage.widths)
-    return stage.widths[-1] * -(-height // shrunk) * -(-width // shrunk) * stage.hidden
+    return stage.widths[-1] * math.prod(-(-side // shrunk) for side in stage.input_size) * stage.hidden
 
 
 def _weights(layer: Layer, shape: tuple[int, ...]) -> int:

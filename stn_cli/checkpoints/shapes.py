@@ -38,7 +38,7 @@ def _localizer(config: LocalizerConfig) -> Named:
     if config.sequence is not None:
         yield from _within("trunk.1", _sequence(config.sequence, config.input_size))
     elif config.trunk == "conv":
-        yield from _within("trunk.1", _conv_trunk(config.channels, config.widths))
+        yield from _within("trunk.1", _conv_trunk(config.channels, config.widths, dims=len(config.input_size)))
     else:
         pixels = config.channels * math.prod(config.input_size)
         for layer, (narrow, wide) in enumerate(itertools.pairwise((pixels, *config.widths))):
@@ -68,7 +68,7 @@ def _sequence(config: SequenceConfig, size: Size) -> Named:
 
 
 def _classifier(config: ClassifierConfig, crops: int) -> Named:
-    yield from _within("1", _conv_trunk(crops * config.channels, config.widths))
+    yield from _within("1", _conv_trunk(crops * config.channels, config.widths, dims=len(config.input_size)))
     yield from _within("3", _linear(_features(config), config.hidden))
     yield from _within("5", _linear(config.hidden, len(config.classes)))
 
@@ -88,16 +88,16 @@ def _features(config: LocalizerConfig | ClassifierConfig) -> int:
     return config.widths[-1] * math.prod(_halved(side, len(config.widths)) for side in config.input_size)
 
 
-def _conv_trunk(channels: int, widths: tuple[int, ...], *, first: int = 0) -> Named:
+def _conv_trunk(channels: int, widths: tuple[int, ...], *, first: int = 0, dims: int = 2) -> Named:
     """Levels of two convolutions of three layers each, the first level of one."""
-    yield from _convolution(first, channels, widths[0], kernel=5)
+    yield from _convolution(first, channels, widths[0], kernel=5, dims=dims)
     for level, (narrow, wide) in enumerate(itertools.pairwise(widths)):
-        yield from _convolution(first + 6 * level + 3, narrow, narrow)
-        yield from _convolution(first + 6 * level + 6, narrow, wide)
+        yield from _convolution(first + 6 * level + 3, narrow, narrow, dims=dims)
+        yield from _convolution(first + 6 * level + 6, narrow, wide, dims=dims)
 
 
-def _convolution(layer: int, narrow: int, wide: int, *, kernel: int = 3) -> Named:
-    yield f"{layer}.weight", (wide, narrow, kernel, kernel)
+def _convolution(layer: int, narrow: int, wide: int, *, kernel: int = 3, dims: int = 2) -> Named:
+    yield f"{layer}.weight", (wide, narrow, *(kernel,) * dims)
     yield from _within(f"{layer + 1}", _norm(wide))
 
 

@@ -9,6 +9,9 @@ from stn_cli.checkpoints.store import WEIGHTS, Checkpoint
 from stn_cli.errors import ModelError
 from stn_cli.networks.model import Rectifier
 
+_CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
+_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+
 
 def stored_weights(model: Rectifier) -> dict[str, torch.Tensor]:
     """The state of a model as a checkpoint stores it: matrices and kernels in float16, all else as it is.
@@ -63,6 +66,6 @@ def _round(model: Rectifier) -> Rectifier:
 def _fold(layers: nn.Sequential) -> None:
     for i in range(len(layers) - 1):
         convolution, norm = layers[i], layers[i + 1]
-        if isinstance(convolution, nn.Conv1d | nn.Conv2d) and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(convolution, _CONVOLUTIONS) and isinstance(norm, _NORMS):
             layers[i] = nn.utils.fuse_conv_bn_eval(convolution, norm)
             layers[i + 1] = nn.Identity()

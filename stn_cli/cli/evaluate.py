@@ -48,6 +48,7 @@ def evaluate(
         means: Literal["class", "text"] = "text" if engine.model.reader else "class"
         reading = Reading(labels, means, group_by, validation_share, _LONGEST_SIDE)
         dataset = read_examples(data, reading)
+        _check_kind(dataset, engine.model.dims)
         examples = _chosen(dataset, part)
         for problem in dataset.problems:
             say(f"problem: {problem.what}: {problem.where[0]}{' and more' if len(problem.where) > 1 else ''}")
@@ -63,6 +64,16 @@ def evaluate(
             write_atomically(out / "worst.png", encode(sheet, "PNG").data)
         for line in [evaluation.to_json().decode().rstrip()] if json else _table(evaluation):
             result(line)
+
+
+def _check_kind(dataset: "Dataset", dims: int) -> None:
+    from stn_cli.errors import TrainingDataError  # noqa: PLC0415
+
+    kinds = {2: "images", 3: "volumes"}
+    if dataset.train.dims != dims:
+        raise TrainingDataError(
+            f"the data is {kinds[dataset.train.dims]}, the model is of {kinds[dims]}", remedy="Name another of the two."
+        )
 
 
 def _chosen(dataset: "Dataset", part: str) -> "Examples":

@@ -30,14 +30,19 @@ Exit codes: 0 ok · 2 usage · 3 some inputs failed · 4 no input · 5 model · 
 
 
 def rectify(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, folders, or quoted patterns such as 'a/**/*.png'.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Images, or volumes; folders, or quoted patterns such as 'a/**/*.png'.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for the crops and theta.jsonl. Default: beside each input."),
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, or the folder of a checkpoint.")] = "text",
     size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH of every crop. Default: as large as in the source.")
+        str | None,
+        typer.Option(
+            help="HEIGHTxWIDTH (volumes: DEPTHxHEIGHTxWIDTH) of every crop. Default: as large as in the source."
+        ),
     ] = None,
     height: Annotated[int | None, typer.Option(help="Of every crop, in pixels; its width follows.")] = None,
     resample: Annotated[
@@ -46,7 +51,7 @@ def rectify(
     ] = "auto",
     fill: Annotated[str, typer.Option(help="Beyond the image: 'border' continues it; or a colour.")] = "border",
     format: Annotated[
-        str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm. Default: as the input.")
+        str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm; npy or tiff. Default: as the input.")
     ] = None,
     quality: Annotated[int | None, typer.Option(help="1-100, of JPEG and WEBP. Default: as fine as the input.")] = None,
     optimize: Annotated[bool, typer.Option("--optimize", help="Take longer for smaller files.")] = False,
@@ -134,7 +139,7 @@ def rectify(
             crew = None if dry_run else Crew(checkpoint, device, one)
             from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
-            jobs = plan(inputs, one)
+            jobs = plan(inputs, one, checkpoint.header.model.dims)
             wanted = "0" if fail_fast else max_errors
             most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
             if crew is None:

@@ -32,7 +32,9 @@ _TIMED_STEPS = 6
 def train(
     data: Annotated[
         list[Path],
-        typer.Argument(help="Folders or .tar archives: class folders, labels.tsv, upright images, idx files."),
+        typer.Argument(
+            help="Folders or .tar archives: class folders, labels.tsv, upright images or volumes, idx files."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; `rectify -m` takes it.")],
     config: Annotated[Path | None, typer.Option(help="TOML file; see stn_cli/training/config.py.")] = None,
@@ -48,7 +50,8 @@ def train(
     ] = None,
     validation_share: Annotated[float | None, typer.Option(help="Held out, where the data names no such part.")] = None,
     transform: Annotated[
-        str | None, typer.Option(help="translation, attention, similarity, affine, projective, tps, tps:border 2x10.")
+        str | None,
+        typer.Option(help="translation, attention, similarity, affine, projective, tps, tps:border 2x10; affine3d."),
     ] = None,
     stages: Annotated[int, typer.Option(min=1, help="Localization nets in series.")] = 1,
     heads: Annotated[int, typer.Option(min=1, help="Transformers side by side; a classifier sees all crops.")] = 1,
@@ -57,7 +60,7 @@ def train(
     ] = None,
     shared: Annotated[bool, typer.Option("--shared", help="The stages are passes of one net.")] = False,
     input_size: Annotated[
-        str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees.")
+        str | None, typer.Option("--input", metavar="HxW", help="What the localization net sees (volumes: DxHxW).")
     ] = None,
     output_size: Annotated[str | None, typer.Option("--output", metavar="HxW", help="The crop that is read.")] = None,
     backbone: Annotated[

@@ -40,21 +40,23 @@ def understood(plan: "Plan") -> Iterator[str]:
 
 
 def _data(dataset: "Dataset") -> Iterator[str]:
-    parts = [f"{len(dataset.train):,} images to learn from", f"{len(dataset.validation):,} for validation"]
+    what = "volumes" if dataset.train.dims == 3 else "images"
+    parts = [f"{len(dataset.train):,} {what} to learn from", f"{len(dataset.validation):,} for validation"]
     parts += [f"{len(dataset.test):,} for the test"] if len(dataset.test) else []
     yield f"data       {dataset.layout}: {', '.join(parts)}"
     yield f"split      {dataset.split}"
-    sizes = [image.shape[:2] for image in dataset.train.images]
+    sizes = [image.shape[:-1] for image in dataset.train.images]
     low, high = min(sizes), max(sizes)
-    grey = sum(image.shape[2] == 1 for image in dataset.train.images)
+    grey = sum(image.shape[-1] == 1 for image in dataset.train.images)
     colours = "grey" if grey == len(sizes) else "colour" if not grey else "grey and colour"
     span = _size(low) if low == high else f"{_size(low)} to {_size(high)}"
-    yield f"images     {colours}, {span} as they are kept"
+    named = "volumes   " if dataset.train.dims == 3 else f"images     {colours}, "
+    yield f"{named}{span} as they are kept"
     if dataset.classes:
         counts = [int((dataset.train.labels == number).sum()) for number in range(len(dataset.classes))]
-        named = [f"{name} ({count})" for name, count in zip(dataset.classes, counts, strict=True)]
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        yield f"classes    {len(named)}: {', '.join(named[:_NAMED])}{more}"
+        classes = [f"{name} ({count})" for name, count in zip(dataset.classes, counts, strict=True)]
+        more = f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
+        yield f"classes    {len(classes)}: {', '.join(classes[:_NAMED])}{more}"
     if dataset.train.texts:
         yield f"alphabet   {dataset.train.alphabet}"
     if dataset.train.corners is not None:
@@ -67,7 +69,7 @@ def _data(dataset: "Dataset") -> Iterator[str]:
 
 def _network(plan: "Plan") -> str:
     config = plan.config
-    parts = [f"sees a canvas of {_size((config.canvas, config.canvas))}"]
+    parts = [f"sees a canvas of {_size((config.canvas,) * len(config.stages[0].input_size))}"]
     for stage in config.stages:
         layout = f" {stage.transform.layout}" if stage.transform.layout else ""
         again = f" ({stage.repeat}×)" if stage.repeat > 1 else ""
@@ -80,7 +82,7 @@ def _network(plan: "Plan") -> str:
 
 
 def _size(size: "Size") -> str:
-    return f"{size[0]}×{size[1]}"
+    return "×".join(map(str, size))
 
 
 def measures(overall: dict[str, float]) -> str:

@@ -28,10 +28,10 @@ from stn_cli.geometry.frames import (
     upright_odds,
     zoom,
 )
-from stn_cli.geometry.grids import grid, outline
+from stn_cli.geometry.grids import corners, grid, outline
 from stn_cli.geometry.layouts import BorderLayout, GridLayout, Layout, layout_from_name
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear, Projective, Similarity, Translation
-from stn_cli.geometry.quality import Quality, crop_size, crop_sizes, qualities, quality
+from stn_cli.geometry.quality import Quality, crop_size, crop_sizes, qualities, quality, volume_size
 from stn_cli.geometry.spec import KINDS, TransformSpec
 from stn_cli.geometry.tps import ThinPlateSpline
 
@@ -55,6 +55,7 @@ __all__ = [
     "Translation",
     "center_based",
     "corner_based",
+    "corners",
     "crop_size",
     "crop_sizes",
     "enlarged",
@@ -69,5 +70,6 @@ __all__ = [
     "refined",
     "righted",
     "upright_odds",
+    "volume_size",
     "zoom",
 ]

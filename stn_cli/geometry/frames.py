@@ -10,21 +10,26 @@ from stn_cli.geometry.base import Transform
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear
 from stn_cli.geometry.tps import ThinPlateSpline
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
+"""(height, width), or (depth, height, width) of a volume."""
 
 
 def pixel_points(
-    points: Float[Array, "*batch 2"], size: Size | Sequence[Size] | Num[np.ndarray, "b 2"]
-) -> Float[Array, "*batch 2"]:
-    """Normalised points as corner-based pixel coordinates of an image of (height, width), or of one for each batch."""
+    points: Float[Array, "*batch d"], size: Size | Sequence[Size] | Num[np.ndarray, "b d"]
+) -> Float[Array, "*batch d"]:
+    """Normalised points as corner-based pixel coordinates of an image of (height, width), or of one for each batch.
+
+    Of a volume (depth, height, width), voxels.
+    """
     half = like(np.asarray(size)[..., ::-1] / 2.0, points)
     return (points + 1.0) * (half if half.ndim == 1 else half[:, None, :])
 
 
-def pixel_matrix(transform: Linear, source_size: Size, output_size: Size) -> Float[Array, "*batch 3 3"]:
+def pixel_matrix(transform: Linear, source_size: Size, output_size: Size) -> Float[Array, "*batch m m"]:
     """Corner-based pixel matrix, output → source: takes (x, y, 1) of the crop to the source (times w).
 
-    Its last entry is 1, unless the crop's first corner lies on the horizon, where none but 0 is possible.
+    Of a volume, (x, y, z, 1) in voxels. Its last entry is 1, unless the crop's first corner lies on the horizon, where
+    none but 0 is possible.
     """
     matrix = transform.matrix
     to_source = like(_to_pixels(source_size), matrix)
@@ -43,16 +48,17 @@ def corner_based(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3
     return _shifted(matrix, -0.5)
 
 
-def letterbox(source_size: Size, input_size: Size) -> Affine:
+def letterbox(source_size: Size, input_size: Size) -> Affine | Affine3d:
     """Where a network input of (height, width) looks on an image: all of it, centred, aspect kept.
 
-    The result maps the input's normalised frame to the image's; along one axis it reaches beyond the image.
+    The result maps the input's normalised frame to the image's; it reaches beyond the image along all axes but the
+    one that decides. Of (depth, height, width), where one looks on a volume.
     """
-    (source_h, source_w), (input_h, input_w) = source_size, input_size
-    pixels_per_input_pixel = max(source_h / input_h, source_w / input_w)
-    x = pixels_per_input_pixel * input_w / source_w
-    y = pixels_per_input_pixel * input_h / source_h
-    return Affine(np.array([x, 0.0, 0.0, 0.0, y, 0.0]))
+    sides = list(zip(reversed(source_size), reversed(input_size), strict=True))
+    pixels_per_input_pixel = max(source / seen for source, seen in sides)
+    scales = np.array([pixels_per_input_pixel * seen / source for source, seen in sides])
+    rows = np.concatenate((np.diag(scales), np.zeros((len(scales), 1))), axis=1)
+    return (Affine if len(scales) == 2 else Affine3d)(rows.ravel())
 
 
 def zoom(factor: float, dims: int, array: Array) -> Linear:
@@ -99,8 +105,10 @@ def upright_odds(found: ThinPlateSpline, prior: float) -> Array:
 
 
 def _to_pixels(size: Size) -> np.ndarray:
-    half_h, half_w = size[0] / 2.0, size[1] / 2.0
-    return np.array([[half_w, 0.0, half_w], [0.0, half_h, half_h], [0.0, 0.0, 1.0]])
+    halves = np.array([side / 2.0 for side in reversed(size)])
+    matrix = np.diag([*halves, 1.0])
+    matrix[:-1, -1] = halves
+    return matrix
 
 
 def _shifted(matrix: Array, offset: float) -> Array:
@@ -111,5 +119,5 @@ def _shifted(matrix: Array, offset: float) -> Array:
 def _scaled(matrix: Array) -> Array:
     """The same homography with 1 as its last entry, or, where that vanishes, as its largest."""
     xp = namespace(matrix)
-    last, largest = matrix[..., 2:, 2:], xp.max(xp.abs(matrix), axis=(-2, -1), keepdims=True)
+    last, largest = matrix[..., -1:, -1:], xp.max(xp.abs(matrix), axis=(-2, -1), keepdims=True)
     return matrix / xp.where(xp.abs(last) > 1e-9 * largest, last, largest)

@@ -16,6 +16,16 @@ def grid(size: tuple[int, ...]) -> Float64[np.ndarray, "n d"]:
     return np.stack([axis.ravel() for axis in reversed(mesh)], axis=-1)
 
 
+def corners(dims: int) -> Float64[np.ndarray, "n d"]:
+    """Of the frame: of images as in `border 2x2`, upper left, upper right, lower left, lower right.
+
+    Of volumes likewise: x runs fastest, then z, and the four of the upper face come first.
+    """
+    signs = np.meshgrid(*[(-1.0, 1.0)] * dims, indexing="ij")
+    y, *others = (axis.ravel() for axis in signs)
+    return np.stack((others[-1], y, *others[:-1]), axis=-1)
+
+
 @lru_cache(maxsize=8)
 def outline(points_per_edge: int = 2) -> Float64[np.ndarray, "n 2"]:
     """The border of the crop from its top left corner clockwise, not closed: 4·(points_per_edge − 1) points."""

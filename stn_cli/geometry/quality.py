@@ -11,11 +11,11 @@ from stn_cli.geometry.base import Transform
 from stn_cli.geometry.cascade import Cascade
 from stn_cli.geometry.frames import Size, pixel_points
 from stn_cli.geometry.grids import grid, outline
-from stn_cli.geometry.linear import Projective
+from stn_cli.geometry.linear import Affine3d, Projective
 
 _EDGE_POINTS, _COLUMNS = 33, 9
-_LATTICE = grid((17, 17))
-_EVERYWHERE = np.concatenate((_LATTICE, outline(_EDGE_POINTS)))
+_LATTICES = {2: grid((17, 17)), 3: grid((9, 9, 9))}
+_EVERYWHERE = np.concatenate((_LATTICES[2], outline(_EDGE_POINTS)))
 
 
 def _lines() -> Float64[np.ndarray, "n 2"]:
@@ -30,7 +30,7 @@ _LINES = _lines()
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one transform over the crop, on a lattice of 17×17 points.
+    """Of one transform over the crop, on a lattice of 17×17 points, or 9×9×9 of a volume.
 
     Attributes:
         fold: the map turns over somewhere inside the crop, or crosses the horizon.
@@ -45,23 +45,36 @@ class Quality:
 
 
 def quality(transform: Transform) -> Quality:
-    """Quality numbers of one (unbatched) planar transform."""
+    """Quality numbers of one (unbatched) transform."""
     (numbers,) = qualities(transform[None])
     return numbers
 
 
 def qualities(transforms: Transform) -> list[Quality]:
-    """Quality numbers of each planar transform of a batch."""
-    points = like(_LATTICE, transforms.theta)
+    """Quality numbers of each transform of a batch."""
+    points = like(_LATTICES[transforms.dims], transforms.theta)
     xp = namespace(points)
-    jacobian = detached(transforms.jacobian(points))
-    determinant = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
+    determinant = _determinants(detached(transforms.jacobian(points)))
     inside = xp.all(xp.abs(detached(transforms(points))) <= 1.0, axis=-1)
     low, high = xp.min(determinant, axis=-1), xp.max(determinant, axis=-1)
-    folds = (low * high <= 0.0) | _cross_horizon(transforms)
+    folds = (low * high <= 0.0) | (_cross_horizon(transforms) if transforms.dims == 2 else low <= 0.0)
     outside = 1.0 - xp.mean(xp.astype(inside, points.dtype), axis=-1)
     columns = (column.tolist() for column in (folds, outside, low, high))
     return [Quality(*numbers) for numbers in zip(*columns, strict=True)]
+
+
+def _determinants(jacobian: Array) -> Array:
+    if jacobian.shape[-1] == 3:
+        return namespace(jacobian).linalg.det(jacobian)
+    return jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
+
+
+def volume_size(transform: Affine3d, source_size: Size) -> tuple[float, float, float]:
+    """Depth, height and width in voxels of the region that one transform shows of a volume."""
+    half_sides = np.array(source_size[::-1])[:, None] / 2.0
+    edges = np.linalg.norm(np.asarray(detached(transform.matrix))[:3, :3] * half_sides, axis=0) * 2.0
+    width, height, depth = edges.tolist()
+    return depth, height, width
 
 
 def crop_size(transform: Transform, source_size: Size) -> tuple[float, float]:

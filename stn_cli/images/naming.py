@@ -26,7 +26,7 @@ def output_path(source: Source, out_dir: Path | None, suffix: str, known: Mappin
     path = source.path if out_dir is None else out_dir / source.relative
     said = known.get(path.suffix.lower())
     stem = path.name if said is None else path.stem
-    if said == FORMAT_OF_SUFFIX[suffix]:
+    if said == known[suffix]:
         suffix = path.suffix
     return path.with_name(f"{stem}{RECTIFIED if out_dir is None else ''}{suffix}")
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.errors import UsageError
-from stn_cli.networks.config import MOST_ELEMENTS
+from stn_cli.networks.config import MOST_ELEMENTS, Size
 from stn_cli.networks.localization import Standardize
 
 _TORCHVISION = "torchvision"
@@ -23,7 +23,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.standardize, self.net = Standardize(), net
 
-    def forward(self, crop: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+    def forward(self, crop: Float[Tensor, "b c *size"]) -> Float[Tensor, "b classes"]:
         logits: Tensor = self.net(self.standardize(crop))
         return logits
 
@@ -33,15 +33,15 @@ def needs_colours(name: str) -> bool:
     return name.partition(":")[0] == _TORCHVISION
 
 
-def backbone(name: str, *, classes: int, channels: int, size: tuple[int, int]) -> Backbone:
+def backbone(name: str, *, classes: int, channels: int, size: Size) -> Backbone:
     """The network of that name, with weights drawn at random.
 
     Args:
         name: `torchvision:NAME`, as `torchvision.models.get_model` has it, or `module:function`; the function is called
-            with `classes` and `channels`, and returns a module from (b, channels, h, w) to (b, classes). The module is
-            looked for where Python looks, and in the working directory.
+            with `classes` and `channels`, and returns a module from (b, channels, *size) to (b, classes). The module
+            is looked for where Python looks, and in the working directory.
         classes, channels: of its output and its input.
-        size: (height, width) of what it sees.
+        size: (height, width), or (depth, height, width), of what it sees.
 
     Raises:
         UsageError: there is no such network, or it does not take such images or make such logits.
@@ -50,11 +50,12 @@ def backbone(name: str, *, classes: int, channels: int, size: tuple[int, int]) -
     if not module or not function:
         raise UsageError(f"backbone {name!r} is neither torchvision:NAME nor module:function")
     made = _of_torchvision(function, classes) if module == _TORCHVISION else _own(module, function, classes, channels)
+    said = "×".join(map(str, size))
     try:
         with torch.no_grad():
             shape = tuple(made.eval()(torch.zeros(2, channels, *size)).shape)
     except Exception as error:  # it is somebody else's program
-        raise UsageError(f"backbone {name} cannot see {channels} channels of {size[0]}×{size[1]}: {error}") from error
+        raise UsageError(f"backbone {name} cannot see {channels} channels of {said}: {error}") from error
     if shape != (2, classes):
         raise UsageError(f"backbone {name} makes {shape} of two images, not logits of {classes} classes (2, {classes})")
     largest = max((weights.numel() for weights in made.parameters()), default=0)

@@ -16,7 +16,7 @@ class CropClassifier(nn.Module):
         super().__init__()
         self.config = config
         channels = crops * config.channels
-        trunk = conv_trunk(channels, config.widths)
+        trunk = conv_trunk(channels, config.widths, len(config.input_size))
         features = trunk_features(trunk, channels, config.input_size)
         self.layers = nn.Sequential(
             Standardize(),
@@ -27,7 +27,7 @@ class CropClassifier(nn.Module):
             nn.Linear(config.hidden, len(config.classes)),
         )
 
-    def forward(self, crop: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+    def forward(self, crop: Float[Tensor, "b c *size"]) -> Float[Tensor, "b classes"]:
         logits: Tensor = self.layers(crop)
         return logits
 

@@ -11,7 +11,8 @@ from stn_cli.errors import UsageError
 if TYPE_CHECKING:
     from stn_cli.geometry import TransformSpec
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
+"""(height, width) of what nets of images see; (depth, height, width) of what those of volumes do."""
 Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
 _LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by 0(?:\.\d+)? on \d{1,4}x\d{1,4}")
 _MOST_CONTROL_POINTS_A_ROW = 64
@@ -185,7 +186,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     Attributes:
         transform: the family whose θ it predicts.
-        input_size: (height, width) of what it sees; every level of the trunk halves it.
+        input_size: of what it sees; every level of the trunk halves it.
         trunk: `conv`, `fc` (fully connected), or `sequence`, which has its layers there.
         widths: channels of the convolutional levels, or units of the fully connected layers.
         hidden: units between trunk and head.
@@ -232,10 +233,14 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError(f"repeat is 1 to {_MOST_REPEATS}")
         if (self.trunk == "sequence") != (self.sequence is not None):
             raise UsageError("a trunk that is a sequence has one, and no other has")
+        if self.sequence is not None and len(self.input_size) != 2:
+            raise UsageError("a sequence sees images, not volumes")
         if self.margin <= 0 or self.bound < 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
             raise UsageError(
                 "margin is positive, bound not negative, hidden and channels at least 1, angle_bins at least 0"
             )
+        if (self.transform.kind == "affine3d") != (len(self.input_size) == 3):
+            raise UsageError("affine3d is the transform of volumes: its net sees DxHxW, those of all others HxW")
         if self.sequence is None:
             _check_levels(self.widths, self.input_size)
         elif self.sequence.shapes(self.input_size)[-1] != (self.hidden,) or len(self.sequence.mean) != self.channels:
@@ -249,7 +254,7 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         classes: in order.
         backbone: name of a network that is not ours, see `networks.backbones`; a checkpoint has what it computes, in
             ONNX, but not its weights. Empty: convolutional levels of our own, and a hidden layer.
-        input_size: (height, width) of what it sees.
+        input_size: of what it sees.
         widths, hidden: channels of the levels, and hidden units.
         channels: of what it sees.
     """
@@ -282,7 +287,7 @@ class ReaderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     alphabet: str
-    input_size: Size = (32, 128)
+    input_size: tuple[int, int] = (32, 128)
     widths: tuple[int, ...] = (32, 64, 96, 128)
     hidden: int = 192
     channels: int = 3
@@ -308,9 +313,9 @@ class ReaderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rectifier of images: localization nets in series, and perhaps a classifier behind them.
+    """A rectifier of images, or of volumes: localization nets in series, and perhaps a classifier behind them.
 
-    All see RGB, or all see its luminance.
+    All see RGB, or all see its luminance; volumes have one channel.
 
     Attributes:
         stages: each refines the composed transform of those before it.
@@ -344,8 +349,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self._check_inside()
         if not 0 <= self.upright_odds <= _MOST_ODDS:
             raise UsageError(f"upright_odds is 0 to {_MOST_ODDS}")
-        if any(stage.transform.kind == "affine3d" for stage in self.stages):
-            raise UsageError("affine3d is a transform of volumes, not of images")
+        sizes = [stage.input_size for stage in self.stages]
+        sizes += [self.classifier.input_size] if self.classifier is not None else []
+        if {len(size) for size in sizes} != {self.dims}:
+            raise UsageError("all nets of a model see images (HxW), or all see volumes (DxHxW)")
+        if self.dims == 3 and (self.insert_at or self.reader or self.channels != 1):
+            raise UsageError("volumes have one channel, no reader, and no transformer inside a classifier")
         channels = {stage.channels for stage in self.stages}
         channels |= {net.channels for net in (self.classifier, self.reader) if net is not None}
         if channels not in ({1}, {3}):
@@ -371,6 +380,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return msgspec.structs.replace(stage, input_size=size, channels=width)
 
     @property
+    def dims(self) -> int:
+        """2 of images, 3 of volumes."""
+        return len(self.stages[0].input_size)
+
+    @property
     def channels(self) -> int:
         """Of what all nets see."""
         return self.stages[0].channels
@@ -384,5 +398,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def _check_levels(widths: tuple[int, ...], input_size: Size) -> None:
     if not widths or min(widths) < 1:
         raise UsageError(f"widths {widths} make no network; there is at least one, and each is positive")
+    if len(input_size) not in (2, 3):
+        raise UsageError(f"nets see HxW of images or DxHxW of volumes, not {len(input_size)} sides")
     if min(input_size) < 2 ** (len(widths) - 1):
         raise UsageError(f"an input of {input_size} is too small for {len(widths)} levels")

@@ -29,7 +29,7 @@ def limited(
         case "projective":
             theta = _projective(step)
         case "affine3d":
-            theta = _affine3d(step)
+            theta = affine3d(step)
         case _:
             theta = identity + step
     return theta, share
@@ -63,7 +63,7 @@ def _projective(step: Float[Tensor, "b 8"]) -> Float[Tensor, "b 8"]:
     return torch.stack((a + x * p, b + x * q, x, c + y * p, d + y * q, y, p, q), dim=1)
 
 
-def _affine3d(step: Float[Tensor, "b 12"]) -> Float[Tensor, "b 12"]:
+def affine3d(step: Float[Tensor, "b 12"]) -> Float[Tensor, "b 12"]:
     """Turned about z, y, x, after sheared, after scaled: (3 log-sides, 3 angles, 3 shears, 3 shifts)."""
     sides, angles, (xy, xz, yz), shift = step[:, :3].exp(), step[:, 3:6], step[:, 6:9].unbind(1), step[:, 9:]
     one, zero = torch.ones_like(xy), torch.zeros_like(xy)

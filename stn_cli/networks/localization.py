@@ -50,19 +50,23 @@ class Pose(NamedTuple):
 
 
 class Standardize(nn.Module):
-    """Zero mean and unit deviation over each image, so that brightness and contrast do not matter."""
+    """Zero mean and unit deviation over each image or volume, so that brightness and contrast do not matter."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
-        deviation = (centred * centred).mean(dim=(1, 2, 3), keepdim=True).add(1e-4).sqrt()
+    def forward(self, x: Float[Tensor, "b c *size"]) -> Float[Tensor, "b c *size"]:
+        all_of_it = tuple(range(1, x.ndim))
+        centred = x - x.mean(dim=all_of_it, keepdim=True)
+        deviation = (centred * centred).mean(dim=all_of_it, keepdim=True).add(1e-4).sqrt()
         return centred / deviation
 
 
-def conv_trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
-    """A convolution of 5×5, then levels of two of 3×3; the first, and the second of each level, halve the size."""
-    layers: list[nn.Module] = [*conv_layers(channels, widths[0], kernel=5, stride=2)]
+def conv_trunk(channels: int, widths: tuple[int, ...], dims: int = 2) -> nn.Sequential:
+    """A convolution of 5×5, then levels of two of 3×3; the first, and the second of each level, halve the size.
+
+    Of volumes (`dims` 3), of 5×5×5 and 3×3×3.
+    """
+    layers: list[nn.Module] = [*conv_layers(channels, widths[0], kernel=5, stride=2, dims=dims)]
     for narrow, wide in itertools.pairwise(widths):
-        layers += [*conv_layers(narrow, narrow), *conv_layers(narrow, wide, stride=2)]
+        layers += [*conv_layers(narrow, narrow, dims=dims), *conv_layers(narrow, wide, stride=2, dims=dims)]
     return nn.Sequential(*layers, nn.Flatten())
 
 
@@ -103,7 +107,7 @@ class LocalizationNet(nn.Module):
     identity: Tensor
     directions: Tensor
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Pose:
+    def forward(self, x: Float[Tensor, "b c *size"]) -> Pose:
         levels = cast("nn.Sequential", self.trunk[1])
         fine = levels[:-_LAST_LEVEL](self.trunk[0](x))
         raw = self.head(self.trunk[2:](levels[-_LAST_LEVEL:](fine))).float()
@@ -146,7 +150,7 @@ def _trunk(config: LocalizerConfig) -> nn.Sequential:
         normalize = Normalize(config.sequence.mean, config.sequence.deviation)
         return nn.Sequential(normalize, _sequence_trunk(config.sequence, config.input_size))
     if config.trunk == "conv":
-        trunk = conv_trunk(config.channels, config.widths)
+        trunk = conv_trunk(config.channels, config.widths, len(config.input_size))
     else:
         trunk = fc_trunk(config.channels * math.prod(config.input_size), config.widths)
     features = trunk_features(trunk, config.channels, config.input_size)
@@ -221,14 +225,17 @@ def _turned_box(step: Float[Tensor, "b 6"], angle: Float[Tensor, " b"]) -> Float
     return torch.stack((along[0], across[0], shift_x, along[1], across[1], shift_y), dim=1)
 
 
-def conv_layers(narrow: int, wide: int, *, kernel: int = 3, stride: int | tuple[int, int] = 1) -> tuple[nn.Module, ...]:
+def conv_layers(
+    narrow: int, wide: int, *, kernel: int = 3, stride: int | tuple[int, int] = 1, dims: int = 2
+) -> tuple[nn.Module, ...]:
     """A convolution that keeps the size, or divides it by its stride, normalised over the batch and rectified."""
-    convolution = nn.Conv2d(narrow, wide, kernel, stride, kernel // 2, bias=False)
-    return convolution, nn.BatchNorm2d(wide), nn.ReLU(inplace=True)
+    convolution: type[nn.Module] = nn.Conv2d if dims == 2 else nn.Conv3d
+    norm = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
+    return convolution(narrow, wide, kernel, stride, kernel // 2, bias=False), norm(wide), nn.ReLU(inplace=True)
 
 
-def trunk_features(trunk: nn.Module, channels: int, size: tuple[int, int]) -> int:
-    """Length of what the trunk makes of an image of (height, width)."""
+def trunk_features(trunk: nn.Module, channels: int, size: Size) -> int:
+    """Length of what the trunk makes of an image, or a volume, of that size."""
     training = trunk.training
     with torch.no_grad():
         length = trunk.eval()(torch.zeros(1, channels, *size)).shape[1]

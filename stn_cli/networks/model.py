@@ -60,7 +60,7 @@ class Rectifier(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b c h w"],
+        image: Float[Tensor, "b c *size"],
         *,
         detach: bool = False,
         start: Start | None = None,
@@ -78,7 +78,7 @@ class Rectifier(nn.Module):
         return Rectified(heads, *self.read(image, [head.transform for head in heads]))
 
     def read(
-        self, image: Float[Tensor, "b c h w"], transforms: Sequence[Transform]
+        self, image: Float[Tensor, "b c *size"], transforms: Sequence[Transform]
     ) -> tuple[Float[Tensor, "b classes"] | None, Float[Tensor, "b columns characters"] | None]:
         """Logits of the classes and of the characters of the crops of all heads."""
         logits = characters = None
@@ -111,6 +111,11 @@ class InsideLocalizer(nn.Module):
     def forward(self, view: Float[Tensor, "b c h w"]) -> Pose:
         pose: Pose = self.net(self._classifier[0].features(view, self.levels))
         return pose
+
+
+def channels_last(dims: int) -> torch.memory_format:
+    """How images, or volumes, and the nets that see them lie in memory: convolutions are fastest so."""
+    return torch.channels_last if dims == 2 else torch.channels_last_3d
 
 
 def _transformer(config: ModelConfig, classifier: nn.Module | None) -> SpatialTransformer:

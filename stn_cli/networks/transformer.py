@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from stn_cli.errors import UsageError
 from stn_cli.geometry import (
-    Affine,
     Cascade,
     ThinPlateSpline,
     Transform,
@@ -22,7 +21,7 @@ from stn_cli.geometry import (
     upright_odds,
     zoom,
 )
-from stn_cli.networks.config import Limits, LocalizerConfig, TransformConfig
+from stn_cli.networks.config import Limits, LocalizerConfig, Size, TransformConfig
 from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Fill, Resample
@@ -121,19 +120,19 @@ class SpatialTransformer(nn.Module):
         cls,
         transform: str,
         *,
-        input_size: tuple[int, int],
-        output_size: tuple[int, int],
+        input_size: Size,
+        output_size: Size,
         channels: int = 3,
         layout: str | None = None,
         limits: Limits | None = None,
         stages: int = 1,
     ) -> Self:
-        """A transformer of images with localization nets of our own.
+        """A transformer with localization nets of our own; of volumes, where the transform is affine3d.
 
         Args:
             transform: family, as `TransformConfig` names it.
-            input_size: (height, width) at which the nets see the input.
-            output_size: (height, width) of the crop.
+            input_size: (height, width), or (depth, height, width), at which the nets see the input.
+            output_size: of the crop.
             channels: of the input.
             layout: of the control points of `tps`.
             limits: of the parameters; None: the usual ones.
@@ -212,9 +211,8 @@ class SpatialTransformer(nn.Module):
     def _first_frame(self, x: Tensor, stage: Stage) -> Transform:
         dtype = torch.promote_types(x.dtype, torch.float32)
         if self.fit == "letterbox" and stage.input_size is not None:
-            height, width = x.shape[2:]
-            rows, columns = stage.input_size
-            return Affine(torch.tensor(letterbox((height, width), (rows, columns)).theta, dtype=dtype, device=x.device))
+            frame = letterbox(tuple(x.shape[2:]), stage.input_size)
+            return type(frame)(torch.tensor(frame.theta, dtype=dtype, device=x.device))
         return zoom(1.0, x.ndim - 2, torch.zeros(0, dtype=dtype, device=x.device))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import ImageError
 from stn_cli.geometry import Quality, Transform
-from stn_cli.images import Pixels, decode
+from stn_cli.images import Pixels, decode, read_file
+from stn_cli.images.volumes import Voxels, checked_voxels, decode_volume
 from stn_cli.rectify.crop import decide, render
 from stn_cli.rectify.engine import Engine, open_engine, small_copy
 from stn_cli.rectify.options import RectifyOptions
@@ -20,7 +21,7 @@ class Result:
     """A rectified image.
 
     Attributes:
-        crop: (h, w, c), or (h, w) if the image was, in the type of the image.
+        crop: (h, w, c), or (h, w) if the image was, in the type of the image; of a volume (d, h, w).
         transform: crop → image, both normalised to −1…1 across the outer edges.
         confidence: that it is right, 0…1.
         label, label_confidence: of the crop, where the model has a classifier.
@@ -28,7 +29,7 @@ class Result:
         unchanged: why the image passed through as it is, or None.
     """
 
-    crop: Pixels
+    crop: Pixels | Voxels
     transform: Transform
     confidence: float
     label: str | None
@@ -45,19 +46,19 @@ class Model:
 
     def __call__(
         self,
-        image: Pixels | str | Path,
+        image: Pixels | Voxels | str | Path,
         *,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, ...] | None = None,
         height: int | None = None,
         min_confidence: float | None = None,
         always: bool = False,
     ) -> Result:
-        """Rectifies one image.
+        """Rectifies one image, or one volume if the model is of volumes.
 
         Args:
             image: a path, or pixels (h, w) or (h, w, c) in uint8 or uint16; c is 1 grey, 2 grey and alpha, 3 RGB,
-                4 RGB and alpha.
-            size: (height, width) of the crop; None: as large as the region that it shows.
+                4 RGB and alpha. Or voxels (d, h, w), of an integer type of 8 to 32 bits or a floating-point type.
+            size: (height, width), or (depth, height, width), of the crop; None: as large as the region that it shows.
             height: of the crop, whose width follows; None as above.
             min_confidence: below it the image passes through unchanged; None: what the model says.
             always: rectify also what is straight already, or doubtful: all but what folds.
@@ -67,6 +68,9 @@ class Model:
             UsageError: a size or a confidence out of range, `height` with `size`, `always` with `min_confidence`.
         """
         options = RectifyOptions(size=size, height=height, min_confidence=min_confidence, always=always)
+        options.check_dims(self.engine.model.dims)
+        if self.engine.model.dims == 3:
+            return self._volume(image, options)
         given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
         pixels = _checked(given)
         source_size = pixels.shape[:2]
@@ -76,6 +80,24 @@ class Model:
         crop = render(self.engine, pixels, decision, options)
         return Result(
             crop=crop[..., 0] if given.ndim == 2 else crop,
+            transform=decision.transform,
+            confidence=location.confidence,
+            label=location.label,
+            label_confidence=location.label_confidence,
+            quality=decision.quality,
+            unchanged=decision.unchanged,
+        )
+
+    def _volume(self, image: Pixels | Voxels | str | Path, options: RectifyOptions) -> Result:
+        from stn_cli.rectify.volumes import locate, rendered  # noqa: PLC0415  imports torch
+
+        if isinstance(image, str | Path):
+            voxels = decode_volume(read_file(Path(image))).voxels
+        else:
+            voxels = checked_voxels(image)
+        location, decision = locate(self.engine, voxels, options)
+        return Result(
+            crop=rendered(voxels, decision, options),
             transform=decision.transform,
             confidence=location.confidence,
             label=location.label,

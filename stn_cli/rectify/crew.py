@@ -32,6 +32,7 @@ from stn_cli.rectify.options import RectifyOptions
 if TYPE_CHECKING:  # what works is loaded where it works
     from stn_cli.rectify.pipeline import Group, Pipeline
     from stn_cli.rectify.plan import Job
+    from stn_cli.rectify.volumes import VolumePipeline
 
 _GIVEN = 2
 """Tasks that a process has at a time: the one that it works on, and the next."""
@@ -272,10 +273,17 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
     from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
     from stn_cli.rectify.pipeline import Pipeline  # noqa: PLC0415
 
+    pipeline: Pipeline | VolumePipeline
     try:
         cv2.setNumThreads(cores)
         threads = cores if may_be_accelerated(device) else 1
-        pipeline = Pipeline(open_engine(checkpoint, device, options.head - 1), options, threads)
+        engine = open_engine(checkpoint, device, options.head - 1)
+        if checkpoint.header.model.dims == 3:
+            from stn_cli.rectify.volumes import VolumePipeline  # noqa: PLC0415  imports torch
+
+            pipeline = VolumePipeline(engine, options)
+        else:
+            pipeline = Pipeline(engine, options, threads)
     except StnError as error:
         connection.send(error)
         return
@@ -286,7 +294,7 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
         connection.send(_answer(pipeline, given.get()))
 
 
-def _answer(pipeline: Pipeline, jobs: Sequence[Job]) -> Group | StnError:
+def _answer(pipeline: Pipeline | VolumePipeline, jobs: Sequence[Job]) -> Group | StnError:
     try:
         return pipeline.run(jobs)
     except StnError as error:

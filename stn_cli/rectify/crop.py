@@ -20,7 +20,8 @@ from stn_cli.geometry import (
     pixel_points,
     qualities,
 )
-from stn_cli.images import Pixels, Size
+from stn_cli.images import Pixels
+from stn_cli.networks.config import Size
 from stn_cli.rectify.engine import SMALL_SIDE, Engine, Located
 from stn_cli.rectify.options import LONGEST_SIDE, RectifyOptions
 from stn_cli.sampling.footprint import least_footprint
@@ -50,7 +51,7 @@ class Decision:
 
     Attributes:
         transform: crop → image, both normalised: the predicted frame and its margin, or the identity.
-        size: (height, width) of the crop.
+        size: (height, width), or (depth, height, width), of the crop.
         quality: numbers of the predicted frame.
         unchanged: why the image passes through as it is; None if it is rectified.
     """
@@ -182,19 +183,23 @@ def render(
 def _why_unchanged(
     located: Located, numbers: Sequence[Quality], sides: Sides, sizes: Sides, options: RectifyOptions, header: Header
 ) -> list[str | None]:
-    least = header.min_confidence if options.min_confidence is None else options.min_confidence
     straight = [None] * len(numbers) if options.always else _why_straight(located.transforms, sides, sizes, header)
-    reasons: list[str | None] = []
-    for confidence, quality, why_straight in zip(located.confidence.tolist(), numbers, straight, strict=True):
-        if confidence < least and not options.always:
-            reasons.append(f"confidence {confidence:.2f} is below {least:.2f}")
-        elif quality.fold:
-            reasons.append("the predicted transform folds")
-        elif quality.out_of_frame > _MOSTLY_OUTSIDE and not options.always:
-            reasons.append(f"{quality.out_of_frame:.0%} of the predicted region lies outside the image")
-        else:
-            reasons.append(why_straight)
-    return reasons
+    return [
+        why_not(confidence, quality, options, header) or why_straight
+        for confidence, quality, why_straight in zip(located.confidence.tolist(), numbers, straight, strict=True)
+    ]
+
+
+def why_not(confidence: float, quality: Quality, options: RectifyOptions, header: Header) -> str | None:
+    """Why a transform had better not be used; None if nothing speaks against it."""
+    least = header.min_confidence if options.min_confidence is None else options.min_confidence
+    if confidence < least and not options.always:
+        return f"confidence {confidence:.2f} is below {least:.2f}"
+    if quality.fold:
+        return "the predicted transform folds"
+    if quality.out_of_frame > _MOSTLY_OUTSIDE and not options.always:
+        return f"{quality.out_of_frame:.0%} of the predicted region lies outside the image"
+    return None
 
 
 def _why_straight(frames: Transform, sides: Sides, sizes: Sides, header: Header) -> list[str | None]:

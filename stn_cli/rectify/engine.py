@@ -13,7 +13,7 @@ from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import CLASSIFIER, READER, graph_names, localizer_names
 from stn_cli.errors import DeviceError, ModelError, UsageError
 from stn_cli.geometry import (
-    Affine,
+    Affine3d,
     Attention,
     ThinPlateSpline,
     Transform,
@@ -23,13 +23,13 @@ from stn_cli.geometry import (
     righted,
     upright_odds,
 )
-from stn_cli.images import Pixels, Size
-from stn_cli.networks.config import ModelConfig
+from stn_cli.images import Pixels
+from stn_cli.networks.config import ModelConfig, Size
 from stn_cli.rectify.devices import may_be_accelerated
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
 
-Small = Float32[np.ndarray, "h w c"]
+Small = Float32[np.ndarray, "*size c"]
 
 SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
@@ -160,9 +160,10 @@ class Engine(ABC):
     def whole(self, sizes: Sequence[Size]) -> Transform:
         """What the first stage starts from: all of each image of (height, width)."""
         if self.model.fit == "letterbox":
-            input_size = self.model.stages[0].input_size
-            return Affine(np.stack([letterbox(size, input_size).theta for size in sizes]))
-        return Attention(np.tile(Attention.identity_theta, (len(sizes), 1)))
+            frames = [letterbox(size, self.model.stages[0].input_size) for size in sizes]
+            return type(frames[0])(np.stack([frame.theta for frame in frames]))
+        family = Attention if self.model.dims == 2 else Affine3d
+        return family(np.tile(family.identity_theta, (len(sizes), 1)))
 
     def labels(
         self, taken: Sequence[Any], heads: Sequence[Transform], each: Each = map
@@ -261,19 +262,20 @@ class OnnxEngine(Engine):
 def open_engine(checkpoint: Checkpoint, device: str = "auto", head: int = 0) -> Engine:
     """The engine for a device: `cpu`, `cuda`, `mps`, or `auto`, which takes a CUDA device if there is one.
 
-    `head` says which crop it makes, of a model with several heads.
+    `head` says which crop it makes, of a model with several heads. Volumes are read by torch on every device.
 
     Raises:
         DeviceError: the device is not there.
     """
-    if not may_be_accelerated(device):
+    of_volumes = checkpoint.header.model.dims == 3
+    if not may_be_accelerated(device) and not of_volumes:
         return OnnxEngine(checkpoint, head=head)
     from stn_cli.rectify.torch_engine import TorchEngine, is_available  # noqa: PLC0415  imports torch
 
-    if is_available("cuda" if device == "auto" else device):
+    if device != "cpu" and is_available("cuda" if device == "auto" else device):
         return TorchEngine(checkpoint, "cuda" if device == "auto" else device, head)
-    if device == "auto":
-        return OnnxEngine(checkpoint, head=head)
+    if device in ("auto", "cpu"):
+        return TorchEngine(checkpoint, "cpu", head) if of_volumes else OnnxEngine(checkpoint, head=head)
     raise DeviceError(f"there is no {device} device that torch can use")
 
 
@@ -297,12 +299,17 @@ def _check_foreign(data: bytes, name: str) -> None:
 
 def luminance(small: Small) -> Float32[np.ndarray, "h w 1"]:
     """ITU-R BT.601, as Pillow has it."""
-    return small if small.shape[2] == 1 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None]
+    return small if small.shape[-1] == 1 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None]
 
 
 def small_copy(pixels: Pixels) -> Small:
-    """What the nets look at: 0…1, one or three channels, alpha laid over white, the longer side 512 at most."""
+    """What the nets look at: 0…1, one or three channels, alpha laid over white, the longer side 512 at most.
+
+    Of a volume (d, h, w, 1), all of it; `sampling.volumes.shown` makes it small.
+    """
     full = np.float32(np.iinfo(pixels.dtype).max)
+    if pixels.ndim == 4:
+        return pixels.astype(np.float32) / full
     small: np.ndarray = pixels
     if pixels.shape[2] in (2, 4):
         alpha = pixels[..., -1:] / full

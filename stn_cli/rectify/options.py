@@ -17,7 +17,8 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         out: folder for crops and `theta.jsonl`; None writes both beside each input.
-        size: (height, width) of every crop; None: as large as the region that it shows.
+        size: (height, width) of every crop, (depth, height, width) of volumes; None: as large as the region that it
+            shows.
         height: of every crop, whose width follows; None as above.
         resample, fill: as in `sampling`; a fill colour is in 0…255 a channel.
         format, quality: of the crops; None follows the input.
@@ -37,7 +38,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     out: Path | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
     height: int | None = None
     resample: Resample = "auto"
     fill: Fill = "border"
@@ -73,12 +74,24 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.max_pixels >= 1, "--max-pixels is at least 1")
         _require(self.resample in RESAMPLES, f"--resample is one of {', '.join(RESAMPLES)}")
 
+    def check_dims(self, dims: int) -> None:
+        """UsageError where they do not fit a model of images (`dims` 2), or of volumes (3)."""
+        named = "HEIGHTxWIDTH" if dims == 2 else "DEPTHxHEIGHTxWIDTH, as the model is of volumes"
+        _require(self.size is None or len(self.size) == dims, f"--size is {named}")
+        of_images = [
+            name for name in ("height", "quality", "optimize", "salvage", "allow_formats") if getattr(self, name)
+        ]
+        named = ", ".join(f"--{name.replace('_', '-').removesuffix('s')}" for name in of_images)
+        _require(dims == 2 or not of_images, f"{named}: of images, but the model is of volumes")
+        _require(dims == 2 or self.resample != "bicubic", "--resample bicubic: of images, but the model is of volumes")
 
-def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """`HxW` as (height, width); `option` names what it was given for."""
-    height, _, width = text.lower().partition("x")
-    _require(height.isdecimal() and width.isdecimal(), f"{option} {text!r} is not HEIGHTxWIDTH, such as 32x100")
-    return int(height), int(width)
+
+def parse_size(text: str, option: str = "--size") -> tuple[int, ...]:
+    """`HxW` as (height, width), `DxHxW` as (depth, height, width); `option` names what it was given for."""
+    sides = text.lower().split("x")
+    is_size = len(sides) in (2, 3) and all(side.isdecimal() for side in sides)
+    _require(is_size, f"{option} {text!r} is not HEIGHTxWIDTH, such as 32x100 (of volumes, DEPTHxHEIGHTxWIDTH)")
+    return tuple(int(side) for side in sides)
 
 
 def parse_fill(text: str) -> Fill:

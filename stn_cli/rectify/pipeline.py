@@ -231,7 +231,7 @@ class Pipeline:
         except StorageError:
             raise
         except Exception as error:  # whatever happens to one image must not end the run
-            return _failed(record, error), None
+            return failed(record, error), None
 
     def _encoded(self, job: Job, file: FileData, image: Image, ready: Ready) -> Encoded:
         if ready.decision.unchanged is not None and self._can_copy(job, image):
@@ -265,8 +265,7 @@ class Pipeline:
     def _without_image(self, decoded: Decoded) -> Record:
         if decoded.error is not None:
             return failed_record(decoded.job, self.origin, decoded.error)
-        source = SourceRecord(path=path_text(decoded.job.source.path))
-        return Record(source=source, status="skipped", reason=decoded.done)
+        return skipped_record(decoded.job, decoded.done)
 
 
 class _Here(Executor):
@@ -287,10 +286,15 @@ def options_digest(options: RectifyOptions) -> str:
     return hashlib.sha256(msgspec.json.encode(chosen, order="sorted")).hexdigest()
 
 
+def skipped_record(job: Job, reason: str | None) -> Record:
+    """Of an input that is left as it is."""
+    return Record(source=SourceRecord(path=path_text(job.source.path)), status="skipped", reason=reason)
+
+
 def failed_record(job: Job, origin: Provenance, error: Exception) -> Record:
     """Of an input of which nothing is known but that it failed."""
     source = SourceRecord(path=path_text(job.source.path))
-    return _failed(Record(source=source, status="failed", **origin._asdict()), error)
+    return failed(Record(source=source, status="failed", **origin._asdict()), error)
 
 
 def _batches(decoded: Iterator[Decoded]) -> Iterator[list[Decoded]]:
@@ -320,7 +324,8 @@ def _output(job: Job, decision: Decision, encoded: Encoded) -> OutputRecord:
     return OutputRecord(path=path_text(job.target), sha256=digest, width=width, height=height, format=job.format)
 
 
-def _failed(record: Record, error: Exception) -> Record:
+def failed(record: Record, error: Exception) -> Record:
+    """The record of an input with what went wrong."""
     message = str(error) if isinstance(error, StnError) else f"unexpected {type(error).__name__}: {error}"
     record.status = "failed"
     record.error = ErrorRecord(type=type(error).__name__, message=message)

@@ -1,7 +1,7 @@
 """What will be done, decided before anything is written."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from stn_cli.images import (
     readable,
     remove_leftovers,
 )
+from stn_cli.images.volumes import VOLUME_OF_SUFFIX, VOLUME_SUFFIXES, volume_format
 from stn_cli.rectify.finished import RECORDS, Finished, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.record import path_text
@@ -43,18 +44,21 @@ class Job:
     key: bytes | None = None
 
 
-def plan(inputs: Sequence[Path], options: RectifyOptions) -> list[Job]:
-    """The jobs, in the order of the inputs.
+def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list[Job]:
+    """The jobs, in the order of the inputs; `dims` is 2 for a model of images, 3 for one of volumes.
 
     Raises:
+        UsageError: an option is of images, and the model of volumes, or the other way round.
         NoInputError: nothing to do.
         OutputExistsError: an output exists and `on_exists` is `error`, or two inputs would write one output.
         StorageError: the output folder cannot be made.
     """
-    known = format_of_suffix(readable(options.allow_formats))
+    options.check_dims(dims)
+    known = VOLUME_OF_SUFFIX if dims == 3 else format_of_suffix(readable(options.allow_formats))
     sources = discover(inputs, options.recursive, options.out, known)
     memory = _Memory(options)
-    jobs = [_job(source, options, memory, known) for source in sources]
+    choose = _volume_format if dims == 3 else _image_format
+    jobs = [_job(source, options, memory, known, choose) for source in sources]
     collisions = find_collisions([(job.source, job.target) for job in jobs])
     if options.out is None:
         collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
@@ -106,11 +110,29 @@ class _Memory:
         return finished.get(path_text(source))
 
 
-def _job(source: Source, options: RectifyOptions, memory: _Memory, known: Mapping[str, str]) -> Job:
-    # The name decides the format, not the content, so that all outputs are known before the first file is read.
-    promised = known.get(source.path.suffix.lower(), "PNG")
-    format = output_format(promised, np.uint8, 1, options.format)
-    target = output_path(source, options.out, SUFFIXES[format], known)
+# The name decides the format, not the content, so that all outputs are known before the first file is read.
+
+
+def _image_format(promised: str | None, requested: str | None) -> tuple[str, str]:
+    """The format to write, and its suffix."""
+    format = output_format(promised or "PNG", np.uint8, 1, requested)
+    return format, SUFFIXES[format]
+
+
+def _volume_format(promised: str | None, requested: str | None) -> tuple[str, str]:
+    format = volume_format(promised or "NPY", requested)
+    return format, VOLUME_SUFFIXES[format]
+
+
+def _job(
+    source: Source,
+    options: RectifyOptions,
+    memory: _Memory,
+    known: Mapping[str, str],
+    choose: Callable[[str | None, str | None], tuple[str, str]],
+) -> Job:
+    format, suffix = choose(known.get(source.path.suffix.lower()), options.format)
+    target = output_path(source, options.out, suffix, known)
     record = options.out / RECORDS if options.out is not None else target.with_suffix(".json")
     # `os.path.exists`: a name that is too long for the file system does not exist; writing it will say why.
     target_exists = os.path.exists(target)  # noqa: PTH110

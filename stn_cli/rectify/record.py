@@ -9,13 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from stn_cli.geometry import (
-    BorderLayout,
     Cascade,
-    Layout,
     Linear,
     Quality,
     ThinPlateSpline,
     Transform,
+    corners,
     outline,
     pixel_matrix,
     pixel_points,
@@ -29,19 +28,22 @@ if TYPE_CHECKING:  # a record is read and written without what makes it
 
 SCHEMA = "stn.theta/1"
 Status = Literal["done", "unchanged", "skipped", "failed"]
-Point = tuple[float, float]
+Point = tuple[float, ...]
 _OUTLINE_POINTS = 9
-_CORNERS = BorderLayout(2)
 
 
 class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The input; width and height as a person sees it, EXIF orientation applied; its damage, if it was salvaged."""
+    """The input; width and height as a person sees it, EXIF orientation applied; its damage, if it was salvaged.
+
+    A volume has a depth as well, and as its mode NumPy's name for the type of its numbers.
+    """
 
     path: str
     sha256: str | None = None
     bytes: int | None = None
     width: int | None = None
     height: int | None = None
+    depth: int | None = None
     format: str | None = None
     mode: str | None = None
     exif_orientation: int | None = None
@@ -69,11 +71,12 @@ class QualityRecord(msgspec.Struct, kw_only=True):
     jacobian_max: float
 
 
-class OutputRecord(msgspec.Struct, kw_only=True):
+class OutputRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     path: str
     sha256: str
     width: int
     height: int
+    depth: int | None = None
     format: str
 
 
@@ -91,11 +94,13 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A line of `theta.jsonl`.
 
     Attributes:
-        pixel_matrix: corner-based, output → source pixels, (x, y, 1) columns; of transforms that have one.
+        pixel_matrix: corner-based, output → source pixels, (x, y, 1) columns, of volumes (x, y, z, 1); of transforms
+            that have one.
         control_points: of a spline, in source pixels.
-        outline: the border of the crop in source pixels, clockwise from its top left corner.
+        outline: the border of the crop in source pixels, clockwise from its top left corner; of images.
         fiducials: where the predicted frame lies in source pixels, also where the image passed through, and without
-            the crop's margin: a spline's control points, else the corners; upper row first, left to right.
+            the crop's margin: a spline's control points, else the corners; upper row first, left to right. Of volumes
+            the eight corners, the upper face first.
         reason: why an image passed through unchanged, or was skipped.
     """
 
@@ -145,7 +150,8 @@ def source_record(path: Path, image: Image) -> SourceRecord:
 
 def complete(record: Record, location: "Location", decision: "Decision") -> None:
     """Fills in what was found in the image and what was decided."""
-    source_size = (record.source.height or 0, record.source.width or 0)
+    source = record.source
+    source_size = (*([source.depth] if source.depth else []), source.height or 0, source.width or 0)
     for name, value in describe(decision.transform, source_size, decision.size).items():
         setattr(record, name, value)
     record.fiducials = points_record(pixel_points(fiducials(location.transform)[1], source_size))
@@ -157,22 +163,22 @@ def complete(record: Record, location: "Location", decision: "Decision") -> None
         record.label = LabelRecord(value=location.label, confidence=location.label_confidence)
 
 
-def fiducials(frame: Transform) -> tuple[Float[np.ndarray, "k 2"], Float[np.ndarray, "k 2"]]:
+def fiducials(frame: Transform) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "k d"]]:
     """Points of the frame and where they lie in the image, both normalised: control points, else the corners."""
-    layout: Layout = frame.layout if isinstance(frame, ThinPlateSpline) else _CORNERS
-    return layout.points, frame(layout.points)
+    points = frame.layout.points if isinstance(frame, ThinPlateSpline) else corners(frame.dims)
+    return points, frame(points)
 
 
-def describe(transform: Transform, source_size: tuple[int, int], output_size: tuple[int, int]) -> dict[str, Any]:
+def describe(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> dict[str, Any]:
     """The fields of a record that follow from the transform."""
     fields: dict[str, Any] = {"transform": transform_record(transform)}
     if isinstance(transform, Linear):
         fields["pixel_matrix"] = pixel_matrix(transform, source_size, output_size).tolist()
     if isinstance(transform, ThinPlateSpline):
         fields["control_points"] = points_record(pixel_points(transform.control_points, source_size))
-    straight = isinstance(transform, Linear)
-    border = transform(outline(2 if straight else _OUTLINE_POINTS))
-    fields["outline"] = points_record(pixel_points(border, source_size))
+    if transform.dims == 2:
+        border = transform(outline(2 if isinstance(transform, Linear) else _OUTLINE_POINTS))
+        fields["outline"] = points_record(pixel_points(border, source_size))
     return fields
 
 
@@ -194,4 +200,4 @@ def quality_record(quality: Quality) -> QualityRecord:
 
 
 def points_record(points: np.ndarray) -> list[Point]:
-    return [(x, y) for x, y in np.round(points.astype(np.float64), 4).tolist()]
+    return [tuple(point) for point in np.round(points.astype(np.float64), 4).tolist()]

@@ -1,4 +1,4 @@
-"""The engine of accelerators: nets and sampler in torch, images on the device."""
+"""The engine of accelerators, and of volumes: nets and sampler in torch, images on the device."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,9 @@ from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.export import runnable_nets
 from stn_cli.checkpoints.weights import inference_model, load_model
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
-from stn_cli.images import Pixels, Size
+from stn_cli.images import Pixels
+from stn_cli.networks.config import Size
+from stn_cli.networks.model import channels_last
 from stn_cli.rectify.engine import Engine, OnnxEngine, Small, luminance
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Footprint, fill_values, footprints, weighted_fill
@@ -36,23 +38,23 @@ class TorchEngine(Engine):
         backbone = self.model.classifier is not None and self.model.classifier.backbone
         self.foreign = OnnxEngine(checkpoint, head=head) if backbone else None
         for net in self.nets.values():
-            net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            net.to(self.device, memory_format=channels_last(self.model.dims)).eval()  # type: ignore[call-overload]
 
-    def take(self, small: Small) -> Float[Tensor, "1 c h w"]:
+    def take(self, small: Small) -> Float[Tensor, "1 c *size"]:
         small = luminance(small) if self.model.channels == 1 else small
-        return self._sent(small).permute(2, 0, 1)[None]
+        return self._sent(small).movedim(-1, 0)[None]
 
     @torch.inference_mode()
     def views(
-        self, taken: Sequence[Float[Tensor, "1 c h w"]], transforms: Transform, size: Size, each: Each
-    ) -> Float[Tensor, "b c h w"]:
+        self, taken: Sequence[Float[Tensor, "1 c *size"]], transforms: Transform, size: Size, each: Each
+    ) -> Float[Tensor, "b c *size"]:
         del each  # the device is one
         moved = self._moved(transforms)
         views = torch.empty((len(taken), self.model.channels, *size), device=self.device)
         for plan, numbers in _alike(taken, transforms, size):
             images, rows = torch.cat([taken[number] for number in numbers]), torch.tensor(numbers)
-            views[rows] = sample(images, moved[rows], size, plan=plan).float().expand(-1, views.shape[1], -1, -1)
-        return views.contiguous(memory_format=torch.channels_last)
+            views[rows] = sample(images, moved[rows], size, plan=plan).float().expand(-1, *views.shape[1:])
+        return views.contiguous(memory_format=channels_last(self.model.dims))
 
     def joined(self, views: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(views), dim=1)

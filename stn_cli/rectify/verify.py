@@ -1,4 +1,4 @@
-"""Checking a checkpoint from end to end, without torch."""
+"""Checking a checkpoint from end to end; without torch, but for volumes."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.graphs import check_graph
 from stn_cli.checkpoints.store import GOLDEN, read_tensors
 from stn_cli.errors import CheckFailedError, ModelError
-from stn_cli.geometry import outline
+from stn_cli.geometry import corners, outline
 from stn_cli.images import write_atomically
-from stn_cli.rectify.engine import OnnxEngine, small_copy
+from stn_cli.rectify.engine import Engine, open_engine, small_copy
 
 _TOLERANCE = 1e-3
 """On outlines in −1…1 and on probabilities: other processors round differently."""
@@ -28,12 +28,12 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
     for name in checkpoint.header.graphs:
         check_graph(checkpoint.graph(name), name)
         yield f"{name}: digest and operators"
-    engine = OnnxEngine(checkpoint)
+    engine = open_engine(checkpoint, "cpu")
     if not (checkpoint.path / GOLDEN).is_file():
         raise ModelError(f"{checkpoint.path} has no {GOLDEN} to compare with")
     golden = read_tensors(checkpoint.path / GOLDEN)
     images = golden.pop("images", None)
-    if images is None or images.ndim != 4 or images.dtype != np.uint8:
+    if images is None or images.ndim != checkpoint.header.model.dims + 2 or images.dtype != np.uint8:
         raise ModelError(f"{checkpoint.path / GOLDEN} holds no images")
     outputs = _outputs(engine, images)
     if {name: array.shape for name, array in golden.items()} != {name: array.shape for name, array in outputs.items()}:
@@ -46,14 +46,15 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
 
 
 def write_golden(checkpoint: Checkpoint, images: np.ndarray) -> None:
-    """Stores images (n, h, w, c) uint8 and what the checkpoint makes of them."""
-    outputs = _outputs(OnnxEngine(checkpoint), images)
+    """Stores images (n, h, w, c), or volumes (n, d, h, w, 1), uint8 and what the checkpoint makes of them."""
+    outputs = _outputs(open_engine(checkpoint, "cpu"), images)
     write_atomically(checkpoint.path / GOLDEN, save_tensors({"images": images, **outputs}))
 
 
-def _outputs(engine: OnnxEngine, images: np.ndarray) -> dict[str, np.ndarray]:
-    located = engine.locate([small_copy(image) for image in images], [images.shape[1:3]] * len(images))
-    outlines = np.stack([location.transform(outline(5)) for location in located])
+def _outputs(engine: Engine, images: np.ndarray) -> dict[str, np.ndarray]:
+    located = engine.locate([small_copy(image) for image in images], [images.shape[1:-1]] * len(images))
+    border = outline(5) if engine.model.dims == 2 else corners(3)
+    outlines = np.stack([location.transform(border) for location in located])
     outputs = {
         "outline": outlines.astype(np.float32),
         "confidence": np.array([location.confidence for location in located], np.float32),

@@ -34,7 +34,7 @@ def fitted(image: np.ndarray, side: int) -> np.ndarray:
     return cell
 
 
-def fitting(size: Size, side: int) -> Size:
+def fitting(size: tuple[int, ...], side: int) -> Size:
     """(height, width) as large as a square cell holds, aspect kept."""
     scale = side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -7,6 +7,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from stn_cli.geometry import Affine3d, Transform
 from stn_cli.rectify.engine import Engine
 from stn_cli.reports.cells import OUTLINE, fitted, fitting, framed
 from stn_cli.reports.evaluation import Case
@@ -25,15 +26,24 @@ def contact_sheet(engine: Engine, examples: Examples, cases: Sequence[Case]) -> 
     draw, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(_FONT_SIZE)
     for place, case in enumerate(cases):
         left, top = _GAP + place % _COLUMNS * _CELL[1], _GAP + place // _COLUMNS * _CELL[0]
-        image = examples.images[case.number]
-        crop = engine.crop(image, case.location.transform, fitting(engine.model.crop_size, _SIDE), "auto", "border")
-        border = case.location.transform(OUTLINE)[None]
+        image, crop, border = _pictures(engine, examples.images[case.number], case.location.transform)
         for offset, picture in ((0, framed(image, border, _SIDE)), (_SIDE + _GAP, fitted(crop, _SIDE))):
             sheet.paste(PIL.Image.fromarray(picture), (left + offset, top))
         name = examples.names[case.number] if examples.names else f"image {case.number}"
         for number, line in enumerate(_said(case, name)):
             draw.text((left, top + _SIDE + number * _LINE), line[:_MOST_CHARACTERS], _INK, font)
     return np.array(sheet)
+
+
+def _pictures(engine: Engine, image: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image, its crop, and its outline; of a volume the middle slices of both, without one."""
+    if isinstance(transform, Affine3d):
+        from stn_cli.sampling.volumes import crop  # noqa: PLC0415  torch, of which images need nothing here
+
+        rectified = crop(image[..., 0], transform, engine.model.crop_size)
+        return image[len(image) // 2], rectified[len(rectified) // 2, ..., None], np.zeros((0, 1, 2))
+    picture = engine.crop(image, transform, fitting(engine.model.crop_size, _SIDE), "auto", "border")
+    return image, picture, transform(OUTLINE)[None]
 
 
 def _said(case: Case, name: str) -> tuple[str, str, str]:

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
-from stn_cli.geometry import BorderLayout, Transform, qualities
+from stn_cli.geometry import Transform, corners, qualities
+from stn_cli.geometry.rotation import angle, rotation
 from stn_cli.rectify.engine import Engine, Location, small_copy
 from stn_cli.training.examples import Examples
 from stn_cli.training.overlap import overlap
@@ -19,7 +20,6 @@ _BATCH = 64
 _BINS = 10
 _RIGHT = 0.1
 """A pose counts as right when its corners err by less than this share of the frame's height, on average."""
-_CORNERS = BorderLayout(2).points
 
 
 class BeforeAfter(msgspec.Struct, frozen=True):
@@ -74,7 +74,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         accuracy: share of classes that are right.
         words, characters: share of transcriptions that are right to the letter; edit distance over their length.
         classes: accuracy of each.
-        theta: zoom (1: a crop as wide as the image), turn in degrees, middle x and y, share out of frame.
+        theta: zoom (1: a crop as wide as the image), turn in degrees (of a volume about whatever axis), middle x and y,
+            share out of frame.
         folds: share of transforms that turn over.
         corner_error: mean distance of the corners from the true ones, in heights of the true frame.
         iou: intersection over union of the crop's corners and the true ones.
@@ -182,7 +183,7 @@ def _cases(engine: Engine, examples: Examples) -> Iterator[Case]:
     truths = _truths(engine, examples)
     for first in range(0, len(examples), _BATCH):
         images = examples.images[first : first + _BATCH]
-        sizes = [image.shape[:2] for image in images]
+        sizes = [image.shape[:-1] for image in images]
         smalls = [small_copy(image) for image in images]
         located = engine.locate(smalls, sizes)
         before = engine.labels([engine.take(small) for small in smalls], [engine.whole(sizes)] * engine.model.heads)
@@ -201,10 +202,10 @@ def _truths(engine: Engine, examples: Examples) -> Sequence[str | None]:
     return [None] * len(examples)
 
 
-def _compared(transform: Transform, corners: Float[np.ndarray, "4 2"], size: tuple[int, int]) -> tuple[float, float]:
+def _compared(transform: Transform, truth: Float[np.ndarray, "4 2"], size: tuple[int, ...]) -> tuple[float, float]:
     """Mean distance of the corners in heights of the true frame, and the overlap, both as pixels have it."""
     scale = np.array(size[::-1]) / 2
-    found, true = transform(_CORNERS) * scale, corners * scale
+    found, true = transform(corners(2)) * scale, truth * scale
     height = float(np.linalg.norm(true[2:] - true[:2], axis=1).mean())
     error = float(np.linalg.norm(found - true, axis=1).mean()) / height if height > 0 else math.nan
     return error, overlap(found, true)
@@ -246,13 +247,15 @@ def _classes(cases: Sequence[Case], names: Sequence[str]) -> Iterator[ClassRow]:
 
 def _theta(transforms: Sequence[Transform]) -> tuple[float, dict[str, Spread]]:
     quality = [number for transform in transforms for number in qualities(transform[None])]
-    corners = np.stack([transform(_CORNERS) for transform in transforms])
-    along = (corners[:, 1] - corners[:, 0]) + (corners[:, 3] - corners[:, 2])
-    middles = corners.mean(axis=1)
-    area = [0.5 * (abs(number.jacobian_min) + abs(number.jacobian_max)) for number in quality]
+    dims = transforms[0].dims
+    frames = np.stack([transform(corners(dims)) for transform in transforms])
+    along = (frames[:, 1] - frames[:, 0]) + (frames[:, 3] - frames[:, 2])
+    middles = frames.mean(axis=1)
+    area = np.array([0.5 * (abs(number.jacobian_min) + abs(number.jacobian_max)) for number in quality])
+    turn = np.arctan2(along[:, 1], along[:, 0]) if dims == 2 else angle(rotation(frames))
     columns: dict[str, Any] = {
-        "zoom": np.sqrt(area),
-        "turn": np.degrees(np.arctan2(along[:, 1], along[:, 0])),
+        "zoom": area ** (1 / dims),
+        "turn": np.degrees(turn),
         "x": middles[:, 0],
         "y": middles[:, 1],
         "out_of_frame": [number.out_of_frame for number in quality],

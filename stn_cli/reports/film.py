@@ -10,6 +10,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import torch
 
+from stn_cli.geometry import corners
 from stn_cli.geometry.arrays import like
 from stn_cli.images import encode, make_folder, write_atomically
 from stn_cli.reports.cells import OUTLINE, fitted, framed
@@ -70,8 +71,12 @@ def frame(trainer: "Trainer", batch: Batch) -> np.ndarray:
     image = canvas.float() / 255
     transform = model.transformer.locate(image).transform
     others = [transformer.locate(image).transform for transformer in model.transformers[1:]]
-    borders = np.stack([each(like(OUTLINE, each.theta)).cpu().numpy() for each in (transform, *others)], axis=1)
+    outline = OUTLINE if transform.dims == 2 else corners(3)
+    borders = np.stack([each(like(outline, each.theta)).cpu().numpy() for each in (transform, *others)], axis=1)
     crops = model.transformer.sample(canvas.float(), transform).round().clamp(0, 255).byte()
+    if transform.dims == 3:  # their middle slices; a window would be a cut through a box
+        canvas, crops = (part[:, :, part.shape[2] // 2] for part in (canvas, crops))
+        borders = np.zeros((len(canvas), 0, 1, 2))
     images, pictures = (part.permute(0, 2, 3, 1).cpu().numpy() for part in (canvas, crops))
     rows = -(-len(images) // _COLUMNS)
     size = (_COLUMNS * (_SIDE + _GAP) + _GAP, _LINE + rows * 2 * (_SIDE + _GAP) + _GAP)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from stn_cli.errors import ImageError
+from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import Transform, crop_size, outline, pixel_points
 from stn_cli.images import Pixels, Size, decode
 from stn_cli.rectify.crop import Decision, decide, render
@@ -78,6 +78,11 @@ class Inspection:
 
 def inspect(path: Path, engine: Engine, options: RectifyOptions) -> Inspection:
     """Finds, decides and crops as `rectify` does; ImageError if there is no readable image."""
+    if engine.model.dims == 3:
+        raise UsageError(
+            f"{engine.checkpoint.name} is a model of volumes, and a picture shows none",
+            remedy="stn rectify writes what it finds in a volume into its record.",
+        )
     try:
         image = decode(path, max_pixels=options.max_pixels)
     except ImageError as error:

@@ -27,7 +27,7 @@ The error of the lattice itself is about a quarter of it: 0.02 pixels in a sourc
 
 
 def lattices(
-    transforms: Transform, extents: Sequence[Float[np.ndarray, "2"]], sizes: Sequence[tuple[int, int]]
+    transforms: Transform, extents: Sequence[Float[np.ndarray, "2"]], sizes: Sequence[tuple[int, ...]]
 ) -> list[Knots | None]:
     """The lattice of each transform of a batch for its crop; None for one so wild that it would not pay.
 
@@ -58,7 +58,7 @@ def lattices(
 
 
 def between(
-    knots: Float32[np.ndarray, "m n 2"], size: tuple[int, int], rows: slice
+    knots: Float32[np.ndarray, "m n 2"], size: tuple[int, ...], rows: slice
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """What the knots say, x and y, at the pixel centres of some rows of a crop of `size`."""
     down = _weights(len(knots) - 1, size[0], rows.start, rows.stop)
@@ -83,7 +83,7 @@ def _strays(knots: Float64[np.ndarray, "b m n 2"], extents: Float[np.ndarray, "b
     return np.stack(farthest, axis=1)
 
 
-def _cells(size: tuple[int, int]) -> tuple[int, int]:
+def _cells(size: tuple[int, ...]) -> tuple[int, int]:
     """Powers of two, so that the lattice can be halved."""
     rows, columns = (2 ** math.ceil(math.log2(side / _CELL)) for side in size)
     return min(max(_FEWEST_CELLS, rows), _MANY_CELLS), min(max(_FEWEST_CELLS, columns), _MANY_CELLS)

@@ -50,7 +50,7 @@ Border = tuple[float, ...] | None
 def warp(
     pixels: Num[np.ndarray, "h w c"],
     transform: Transform,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     *,
     resample: Resample = "auto",
     fill: Fill = "border",
@@ -79,7 +79,7 @@ def warp(
 
 
 def warp_each(
-    images: Sequence[Float32[np.ndarray, "_ _ _"]], transforms: Transform, size: tuple[int, int], each: Each = map
+    images: Sequence[Float32[np.ndarray, "_ _ _"]], transforms: Transform, size: tuple[int, ...], each: Each = map
 ) -> list[Float32[np.ndarray, "_ _ _"]]:
     """One crop (h, w, c) of each image, without alpha, by a batch of transforms; anti-aliased, borders continued.
 
@@ -91,8 +91,8 @@ def warp_each(
 
 def readings(
     transforms: Sequence[Transform],
-    sources: Sequence[tuple[int, int]],
-    sizes: Sequence[tuple[int, int]],
+    sources: Sequence[tuple[int, ...]],
+    sizes: Sequence[tuple[int, ...]],
     resample: Resample = "auto",
 ) -> "list[Reading]":
     """Where the crops of many images are read: splines of one layout are looked at together, which costs less.
@@ -132,7 +132,7 @@ class Reading:
 
     transform: Transform
     plan: Footprint
-    size: tuple[int, int]
+    size: tuple[int, ...]
     matrix: Float[np.ndarray, "3 3"] | None
     knots: Knots | None
 
@@ -163,7 +163,7 @@ class Reading:
 
 
 def _prepared(
-    transforms: Transform, sources: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]], resample: Resample
+    transforms: Transform, sources: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, ...]], resample: Resample
 ) -> list[Reading]:
     """The readings of a batch."""
     plans = footprints(transforms, sources, sizes) if resample == "auto" else [POINTWISE] * len(sizes)
@@ -271,13 +271,13 @@ def _shrunk(pixels: np.ndarray, level: int, border: Border) -> np.ndarray:
     return small.reshape(*small.shape[:2], pixels.shape[2])
 
 
-def _extent(source: tuple[int, int], plan: Footprint) -> Float[np.ndarray, "2"]:
+def _extent(source: tuple[int, ...], plan: Footprint) -> Float[np.ndarray, "2"]:
     """Width and height of the source in pixels of its level, which is padded to whole ones."""
     extent: np.ndarray = np.array([source[1], source[0]]) / 2**plan.level
     return extent
 
 
-def _crop_pixels(source: tuple[int, int], plan: Footprint) -> Float[np.ndarray, "2"]:
+def _crop_pixels(source: tuple[int, ...], plan: Footprint) -> Float[np.ndarray, "2"]:
     """Width and height of the source in pixels of the crop, or in its own where those are larger."""
     pixels: np.ndarray = _extent(source, plan) / max(plan.readings)
     return pixels

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from stn_cli.errors import UsageError
-from stn_cli.networks.config import LocalizerConfig, TransformConfig
+from stn_cli.networks.config import LocalizerConfig, Size, TransformConfig
 from stn_cli.training.text.config import TextConfig
 
 Range = tuple[float, float]
@@ -120,7 +120,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         right: a pose counts as right when its border errs by less than this share of its height, on average; the
             confidence predicts that.
         upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
-        canvas: side in pixels of the square image that the model sees in training.
+        canvas: side in pixels of the square image, or cubic volume, that the model sees in training.
         backbone: the classifier behind the transformer, if it is not ours: `torchvision:NAME`, or `module:function` of
             one's own; see `networks.backbones`.
         classifier_size, classifier_widths, classifier_hidden: of the classifier behind the transformer.
@@ -167,7 +167,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     upright_odds: float = 0.0
     canvas: int = 60
     backbone: str = ""
-    classifier_size: tuple[int, int] = (28, 28)
+    classifier_size: Size = (28, 28)
     classifier_widths: tuple[int, ...] = (16, 32, 64)
     classifier_hidden: int = 48
     alphabet: str = ""

@@ -7,8 +7,10 @@ from stn_cli.training.config import TrainConfig
 from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.samples import DistortedSamples, GivenSamples, Samples
 from stn_cli.training.text.samples import Lettering, held_out_samples, training_samples
+from stn_cli.training.volumes import DistortedVolumes, GivenVolumes
 
 _VALIDATION_SEED_OFFSET = 1_000_003
+_KINDS = {2: "images", 3: "volumes"}
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,23 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
 
 
 def _distorted(examples: Examples, config: TrainConfig, seed: int, length: int | None = None) -> Samples:
-    return DistortedSamples(examples, config, seed=seed, length=length or config.validation_samples)
+    kind = DistortedSamples if examples.dims == 2 else DistortedVolumes
+    return kind(examples, config, seed=seed, length=length or config.validation_samples)
 
 
 def _given(examples: Examples, config: TrainConfig, seed: int, length: int | None = None) -> Samples:
-    return GivenSamples(examples, config, seed=seed, length=length, moved=length is not None)
+    kind = GivenSamples if examples.dims == 2 else GivenVolumes
+    return kind(examples, config, seed=seed, length=length, moved=length is not None)
 
 
 def check_objectives(source: Dataset, config: TrainConfig) -> None:
     """TrainingDataError unless the data has what the objectives need."""
     train = source.train
+    if train.dims != len(config.stages[0].input_size):
+        raise TrainingDataError(
+            f"the data is {_KINDS[train.dims]}, the network is for {_KINDS[len(config.stages[0].input_size)]}",
+            remedy="affine3d is the transform of volumes (.npy, TIFF of several pages), all others are of images.",
+        )
     if "classify" in config.objectives:
         if len(source.classes) < 2:
             raise TrainingDataError(

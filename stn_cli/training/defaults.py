@@ -1,5 +1,6 @@
 """The configuration that suits a dataset, as far as nobody says otherwise."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from stn_cli.training.examples import Dataset
 
 _LEAST_SIDE, _MOST_SIDE = 28, 64
 _SIDE_OF_WORDS = 128
+_LEAST_SIDE_OF_VOLUMES, _MOST_SIDE_OF_VOLUMES = 16, 32
+_OF_VOLUMES: dict[str, Any] = {"widths": (8, 16, 32, 48), "hidden": 64, "channels": 1}
 _DEFAULT_LAYOUT = "grid 4x4"
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 30, 2000, 30_000
 
@@ -53,7 +56,7 @@ def transform_called(name: str) -> TransformConfig:
     try:
         return msgspec.convert({"kind": kind, "layout": layout or None}, TransformConfig)
     except msgspec.ValidationError as error:
-        kinds = "translation, attention, similarity, affine, projective, tps"
+        kinds = "translation, attention, similarity, affine, projective, tps, affine3d (of volumes)"
         raise UsageError(
             f"there is no transform {name!r}", remedy=f"One of {kinds}, or tps:border 2x10 for a layout of its own."
         ) from error
@@ -83,6 +86,8 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     objectives = tuple(given.get("objectives") or objectives_of(dataset))
     if given.get("backbone") and "classify" not in objectives:
         raise UsageError("a backbone classifies, but this run does not learn from classes")
+    if wishes.transform is None and dataset.train.dims == 3:
+        wishes = dataclasses.replace(wishes, transform=TransformConfig("affine3d"))
     chosen: dict[str, Any] = {
         "objectives": objectives,
         "foreground": dataset.train.foreground,
@@ -107,7 +112,7 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     if "straighten" in objectives and dataset.train.corners is None:
         chosen["scenes"] = (Scene(),)
     if wishes.output_size is not None:
-        chosen |= {"classifier_size": wishes.output_size, "reader_size": wishes.output_size}
+        chosen["reader_size" if "read" in objectives else "classifier_size"] = wishes.output_size
     try:
         return msgspec.convert({**msgspec.to_builtins(chosen), **given}, TrainConfig)
     except msgspec.ValidationError as error:
@@ -116,20 +121,25 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
 
 def _canvas(dataset: Dataset, objectives: tuple[Objective, ...], wishes: Wishes) -> int:
     """As large as most images are, in fours: what is smaller shows less, what is larger takes longer."""
-    if "straighten" in objectives:
+    typical = float(np.median([max(image.shape[:-1]) for image in dataset.train.images]))
+    fours = 4 * math.ceil(typical / 4)
+    if dataset.train.dims == 3:
+        side = int(np.clip(fours, _LEAST_SIDE_OF_VOLUMES, _MOST_SIDE_OF_VOLUMES))
+    elif "straighten" in objectives:
         side = 60
     elif "read" in objectives:
         side = _SIDE_OF_WORDS
     else:
-        typical = float(np.median([max(image.shape[:2]) for image in dataset.train.images]))
-        side = int(np.clip(4 * math.ceil(typical / 4), _LEAST_SIDE, _MOST_SIDE))
+        side = int(np.clip(fours, _LEAST_SIDE, _MOST_SIDE))
     return max(side, *(wishes.input_size or ()), *(wishes.output_size or ()), 0)
 
 
 def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
     """Poses are known: the angle is voted on, and nothing needs to be bounded that cannot be."""
     transform = wishes.transform or TransformConfig("similarity")
-    settings: dict[str, Any] = {"transform": transform, "input_size": wishes.input_size or _square(canvas, 48)}
+    size = wishes.input_size or _sides(canvas, 48, transform)
+    settings: dict[str, Any] = {"transform": transform, "input_size": size}
+    settings |= _OF_VOLUMES if transform.kind == "affine3d" else {}
     settings |= {"angle_bins": 36} if transform.kind in ("similarity", "affine") else {"limits": Limits()}
     return {"stages": _in_series(LocalizerConfig(**settings), wishes)}
 
@@ -138,21 +148,22 @@ def _weakly_supervised(
     dataset: Dataset, objectives: tuple[Objective, ...], canvas: int, wishes: Wishes, *, colours: bool
 ) -> dict[str, Any]:
     """For transformers that learn from labels alone; the nets see `colours` whatever the images have."""
-    size = wishes.input_size or _square(canvas, 48)
-    is_small, grey = min(size) < 40, all(image.shape[2] == 1 for image in dataset.train.images)
+    transform = wishes.transform or TransformConfig("affine")
+    size = wishes.input_size or _sides(canvas, 48, transform)
+    is_small, grey = min(size) < 40, dataset.train.is_grey
     stage = LocalizerConfig(
-        transform=wishes.transform or TransformConfig("affine"),
+        transform=transform,
         input_size=size,
         widths=(8, 16, 32) if is_small else (16, 32, 48, 64),
         hidden=32 if is_small else 64,
         channels=1 if grey and not colours else 3,
         limits=Limits(),
     )
-    batch_size = 64 if "read" in objectives else 256
+    batch_size = 64 if "read" in objectives or transform.kind == "affine3d" else 256
     return {
         "stages": _in_series(stage, wishes),
         "fit": "stretch" if "read" in objectives else "letterbox",
-        "classifier_size": _square(canvas, 40),
+        "classifier_size": _sides(canvas, 40, transform),
         "classifier_widths": (16, 32, 64) if grey and is_small else (32, 64, 128),
         "classifier_hidden": 64 if grey and is_small else 128,
         "batch_size": batch_size,
@@ -185,5 +196,6 @@ def _in_series(stage: LocalizerConfig, wishes: Wishes) -> tuple[LocalizerConfig,
     return (stage,) * wishes.stages
 
 
-def _square(side: int, most: int) -> Size:
-    return min(side, most), min(side, most)
+def _sides(side: int, most: int, transform: TransformConfig) -> Size:
+    """Of a square, or a cube."""
+    return (min(side, most),) * (3 if transform.kind == "affine3d" else 2)

@@ -40,5 +40,5 @@ def export(trainer: Trainer, path: Path) -> Checkpoint:
         straight_within=config.straight_within,
     )
     canvases = trainer.data.held_out.__getitems__(range(_GOLDEN_IMAGES)).canvas.numpy()
-    write_golden(checkpoint, np.ascontiguousarray(canvases.transpose(0, 2, 3, 1)))
+    write_golden(checkpoint, np.ascontiguousarray(np.moveaxis(canvases, 1, -1)))
     return checkpoint

@@ -22,7 +22,7 @@ from stn_cli.errors import StnError, UsageError
 from stn_cli.images import exclusive, make_folder, remove_leftovers, write_atomically
 from stn_cli.networks.backbones import backbone
 from stn_cli.networks.config import ClassifierConfig, ModelConfig, ReaderConfig
-from stn_cli.networks.model import Rectifier
+from stn_cli.networks.model import Rectifier, channels_last
 from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import TrainingData
@@ -115,7 +115,8 @@ class Trainer:
         if config.bypassed:
             for transformer in self.model.transformers:
                 transformer.requires_grad_(False)
-        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layout = channels_last(self.model_config.dims)
+        self.model.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.shared: Any = self.model
         self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.optimizer = _optimizer(self.model, config)
@@ -253,7 +254,7 @@ class Trainer:
         patience = self.config.patience * self.config.validate_every
         return self.step >= self.config.steps or (patience > 0 and self.step - self.best_step >= patience)
 
-    def _looked_at(self) -> Float[Tensor, "n c side side"]:
+    def _looked_at(self) -> Float[Tensor, "n c *size"]:
         some = itertools.islice(batches(self.data.training, self.config.batch_size, workers=self.workers), _LOOKED_AT)
         return torch.cat([batch.canvas for batch in some]).float() / 255
 
@@ -285,9 +286,9 @@ class Trainer:
         return sums
 
     def _losses(self, batch: Batch) -> Losses:
-        config, bent = self.config, batch.truth.shape[1] > 4
+        config, bent = self.config, batch.truth.shape[1] > 4 and self.model_config.dims == 2
         batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
-        images = (batch.canvas.float() / 255).contiguous(memory_format=torch.channels_last)
+        images = (batch.canvas.float() / 255).contiguous(memory_format=self.layout)
         device = torch.device(self.device).type
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
             output = self.shared(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from stn_cli.geometry import BorderLayout, Transform
+from stn_cli.geometry import BorderLayout, Transform, corners
 from stn_cli.geometry.arrays import like
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 from stn_cli.networks.localization import Pose
@@ -20,8 +20,8 @@ from stn_cli.training.samples import Batch
 _SMOOTH = 0.05
 """Where the point loss turns from quadratic to linear, in half heights of the frame."""
 
-Points = Float[Tensor, "b 2n 2"]
-"""Border points of a frame, `border 2xN`: the upper row from left to right, then the lower."""
+Points = Float[Tensor, "b 2n d"]
+"""Border points of a frame, `border 2xN`: the upper row from left to right, then the lower. Of volumes, the corners."""
 
 
 Losses = dict[str, Tensor]
@@ -87,7 +87,7 @@ def _pose_losses(located: Located, known: Tensor, true: Points, model: ModelConf
     return {"points": weight * points, "angle": weight * angle, "confidence": weight * confidence}
 
 
-def point_errors(transform: Transform, truth: Float[Tensor, "b 2n 2"]) -> Float[Tensor, "b 2n"]:
+def point_errors(transform: Transform, truth: Float[Tensor, "b 2n d"]) -> Float[Tensor, "b 2n"]:
     """Distances of the predicted frame's border points from the true ones, in half heights of the true frame."""
     true = truth.to(transform.theta.dtype)
     errors: Tensor = _distances(border(transform, true), true) / _half_height(true)[:, None]
@@ -115,7 +115,8 @@ def box_around(points: Points) -> Float[Tensor, "b 4 2"]:
 
 def _target(stage: LocalizerConfig, true: Points) -> Points:
     """What a stage is asked for: where its transforms cannot bend, the box around what is bent."""
-    return true if stage.transform.kind == "tps" or true.shape[1] == 4 else box_around(true)
+    is_bent = true.shape[1] > 4 and true.shape[2] == 2
+    return box_around(true) if is_bent and stage.transform.kind != "tps" else true
 
 
 def _point_loss(stage: LocalizerConfig, found: Transform, known: Tensor, true: Points) -> Tensor:
@@ -173,7 +174,8 @@ def _robust(distance: Float[Tensor, "b k"]) -> Tensor:
 
 def border(transform: Transform, beside: Points) -> Points:
     """The transform's border points, as many as `beside` has."""
-    points: Tensor = transform(like(BorderLayout(beside.shape[1] // 2).points, transform.theta))
+    layout = BorderLayout(beside.shape[1] // 2).points if transform.dims == 2 else corners(3)
+    points: Tensor = transform(like(layout, transform.theta))
     return points
 
 
@@ -188,9 +190,9 @@ def _half_height(points: Points) -> Float[Tensor, " b"]:
     return half
 
 
-def _half_side(corners: Float[Tensor, "b 4 2"]) -> Float[Tensor, " b"]:
+def _half_side(box: Float[Tensor, "b 4 2"]) -> Float[Tensor, " b"]:
     """Of the square of a box's area."""
-    area = _distances(corners[:, 0], corners[:, 1]) * _distances(corners[:, 0], corners[:, 2])
+    area = _distances(box[:, 0], box[:, 1]) * _distances(box[:, 0], box[:, 2])
     half: Tensor = 0.5 * area.sqrt()
     return half
 

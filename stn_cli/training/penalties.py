@@ -1,19 +1,20 @@
 """What keeps transforms sane that no known pose supervises."""
 
+import torch
 from torch import Tensor
 
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
 from stn_cli.training.config import Penalties
 
-_LATTICE = grid((9, 9))
+_LATTICES = {2: grid((9, 9)), 3: grid((5, 5, 5))}
 _NEAR_FOLD = 0.1
 """Determinants below this share of the mean count as near turning over."""
 
 
 def penalties(transform: Transform, weights: Penalties) -> dict[str, Tensor]:
     """The weighted penalties on a batch of transforms, each a mean over the batch."""
-    points = like(_LATTICE, transform.theta)
+    points = like(_LATTICES[transform.dims], transform.theta)
     outside = (transform(points).abs() - 1).clamp(min=0).sum(dim=-1).mean()
     parts = {"out_of_frame": weights.out_of_frame * outside}
     if transform.kind in ("tps", "cascade"):  # what is linear never folds within limits
@@ -31,5 +32,8 @@ def _folds(values: Tensor) -> Tensor:
 def determinants(transform: Transform, points: Tensor) -> Tensor:
     """∂source/∂crop at the points, (b, n)."""
     jacobian = transform.jacobian(points)
+    if transform.dims == 3:
+        volumes: Tensor = torch.linalg.det(jacobian)
+        return volumes
     product: Tensor = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
     return product

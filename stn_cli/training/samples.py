@@ -21,25 +21,23 @@ from stn_cli.training.scenes import Drawn, draw
 from stn_cli.training.text.config import TextScene
 
 _CLUTTER_SOURCES = 8
-_DRAWN = 8
-"""Random numbers that move and light a sample."""
 
 
 class Batch(NamedTuple):
     """Samples.
 
     Attributes:
-        canvas: the images that the model sees.
+        canvas: the images, or volumes, that the model sees.
         truth: where the border points (`border 2xN`) of the upright frame lie on the canvas, normalised; NaN where
-            that is not known. Four corners are enough where the frame is not bent.
+            that is not known. Four corners are enough where the frame is not bent; a volume's has eight.
         label: class indices, −1 where there is none.
         scene: indices into the configuration's scenes.
         text: transcriptions as indices into the alphabet from 1 on, filled up with 0; of no length where there are
             none.
     """
 
-    canvas: UInt8[Tensor, "b c h w"]
-    truth: Float64[Tensor, "b 2n 2"]
+    canvas: UInt8[Tensor, "b c *size"]
+    truth: Float64[Tensor, "b 2n d"]
     label: Int64[Tensor, " b"]
     scene: Int64[Tensor, " b"]
     text: Int64[Tensor, "b characters"]
@@ -113,7 +111,13 @@ class DistortedSamples(DrawnSamples):
 
 
 class GivenSamples(Samples):
-    """Examples as they are, all of them once an epoch; in training moved, turned and lit a little every time."""
+    """Examples as they are, all of them once an epoch; in training moved, turned and lit a little every time.
+
+    Attributes:
+        drawn: how many random numbers move and light a sample.
+    """
+
+    drawn = 8
 
     def __init__(
         self, examples: Examples, config: TrainConfig, *, seed: int, length: int | None = None, moved: bool
@@ -125,7 +129,7 @@ class GivenSamples(Samples):
         self._latest = -1, np.zeros(0, int), np.zeros((0, 0), np.float32)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        rows, drawn = self._chosen(np.asarray(indices))
+        rows, drawn = self.chosen(np.asarray(indices))
         images = [self.examples.images[row] for row in rows]
         sides = np.array([image.shape[1::-1] for image in images])
         to_canvas = self._to_canvas(sides, drawn)
@@ -142,12 +146,12 @@ class GivenSamples(Samples):
         scene = torch.zeros(len(images), dtype=torch.long)
         return Batch(planar, torch.from_numpy(truth), self.labels[rows], scene, self.texts[rows])
 
-    def _chosen(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def chosen(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which example each sample shows, and its random numbers, −1…1."""
         if not self.moved:
-            return indices % len(self.examples), np.zeros((len(indices), _DRAWN))
+            return indices % len(self.examples), np.zeros((len(indices), self.drawn))
         epochs, places = np.divmod(indices, len(self.examples))
-        rows, drawn = np.empty(len(indices), int), np.empty((len(indices), _DRAWN))
+        rows, drawn = np.empty(len(indices), int), np.empty((len(indices), self.drawn))
         for epoch in np.unique(epochs):
             order, numbers = self._epoch(int(epoch))
             now = epochs == epoch
@@ -159,7 +163,7 @@ class GivenSamples(Samples):
         if epoch != self._latest[0]:
             rng = np.random.default_rng((self.seed, epoch))
             order = rng.permutation(len(self.examples))
-            self._latest = epoch, order, rng.uniform(-1, 1, (len(order), _DRAWN)).astype(np.float32)
+            self._latest = epoch, order, rng.uniform(-1, 1, (len(order), self.drawn)).astype(np.float32)
         return self._latest[1:]
 
     def _to_canvas(self, sides: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -263,8 +267,8 @@ def _make_way(_worker: int) -> None:
 def one_sample(
     canvas: np.ndarray, truth: np.ndarray, label: int, scene: int, text: Int64[Tensor, " characters"] | None = None
 ) -> Batch:
-    """Canvas (side, side, c), truth (2n, 2), label, number of the scene and text, as one row of a batch."""
-    planar = np.ascontiguousarray(canvas.transpose(2, 0, 1))
+    """Canvas (*size, c), truth (2n, d), label, number of the scene and text, as one row of a batch."""
+    planar = np.ascontiguousarray(np.moveaxis(canvas, -1, 0))
     text = torch.zeros(0, dtype=torch.long) if text is None else text
     return Batch(torch.from_numpy(planar), torch.from_numpy(truth), torch.tensor(label), torch.tensor(scene), text)
 

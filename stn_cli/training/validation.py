@@ -9,9 +9,10 @@ from torch import Tensor
 
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
+from stn_cli.geometry.rotation import angle, rotation
 from stn_cli.networks.model import Rectified, Rectifier
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.objectives import border, direction, point_errors, read_right
+from stn_cli.training.objectives import Points, border, direction, point_errors, read_right
 from stn_cli.training.overlap import overlap
 from stn_cli.training.penalties import determinants
 from stn_cli.training.samples import Batch, Samples, batches
@@ -19,7 +20,7 @@ from stn_cli.training.samples import Batch, Samples, batches
 Table = dict[str, np.ndarray]
 """Columns of one number a sample; NaN where there is none."""
 
-_LATTICE = grid((5, 5))
+_LATTICES = {dims: grid((5,) * dims) for dims in (2, 3)}
 _SATURATED = 0.97
 """Share of a bound beyond which a number of a localization net counts as stuck to it."""
 
@@ -72,24 +73,24 @@ def measured(
 
 
 def _deviation(images: Tensor) -> Tensor:
-    """Of the pixels of each image (b, c, h, w)."""
-    return images.float().std(dim=(1, 2, 3))
+    """Of the pixels of each image (b, c, *size)."""
+    return images.float().flatten(1).std(dim=1)
 
 
 def _poses(output: Rectified, batch: Batch) -> Table:
     located = output.located
     transform = located.transform
-    points = like(_LATTICE, transform.theta)
+    points = like(_LATTICES[transform.dims], transform.theta)
     determinant = determinants(transform, points)
-    middle, along = transform(points).mean(dim=1), direction(border(transform, batch.truth).double())
+    middle, found = transform(points).mean(dim=1), border(transform, batch.truth).double()
     reached = located.poses[-1].reached if located.poses else None
     confidence = located.confidence if located.poses else torch.full((len(batch.label),), math.nan)
     values = {
         "error": point_errors(transform, batch.truth).float().mean(dim=1) / 2,
-        "rotation_error": _rotation_error(transform, batch.truth),
+        "rotation_error": _rotation_error(found, batch.truth),
         "confidence": confidence,
-        "zoom": determinant.abs().mean(dim=1).sqrt(),
-        "turn": torch.rad2deg(torch.atan2(along[:, 1], along[:, 0])),
+        "zoom": determinant.abs().mean(dim=1) ** (1 / transform.dims),
+        "turn": _turn(found),
         "x": middle[:, 0],
         "y": middle[:, 1],
         "out_of_frame": (transform(points).abs() > 1).any(dim=2).float().mean(dim=1),
@@ -113,16 +114,29 @@ def _right(output: Rectified, batch: Batch, suffix: str) -> Table:
     return {f"correct{suffix}": correct.numpy(), f"read{suffix}": read.numpy()}
 
 
-def _rotation_error(transform: Transform, truth: Tensor) -> Tensor:
-    """|predicted − true| angle of the frame's direction in degrees."""
-    found, true = direction(border(transform, truth).double()), direction(truth)
-    cross = found[:, 0] * true[:, 1] - found[:, 1] * true[:, 0]
-    return torch.rad2deg(torch.atan2(cross, (found * true).sum(dim=1))).abs()
+def _turn(frame: Points) -> Tensor:
+    """By how many degrees a frame is turned; of a volume, about whatever axis."""
+    if frame.shape[2] == 3:
+        return torch.rad2deg(angle(rotation(frame)))
+    along = direction(frame)
+    return torch.rad2deg(torch.atan2(along[:, 1], along[:, 0]))
+
+
+def _rotation_error(found: Points, truth: Points) -> Tensor:
+    """|predicted − true| angle of the frame in degrees."""
+    if truth.shape[2] == 3:
+        known = torch.isfinite(truth).all(dim=(1, 2))
+        errors = torch.full((len(truth),), math.nan, dtype=truth.dtype, device=truth.device)
+        errors[known] = torch.rad2deg(angle(rotation(found[known]).mT @ rotation(truth[known])))
+        return errors
+    along, true = direction(found), direction(truth)
+    cross = along[:, 0] * true[:, 1] - along[:, 1] * true[:, 0]
+    return torch.rad2deg(torch.atan2(cross, (along * true).sum(dim=1))).abs()
 
 
 def _overlaps(transform: Transform, truth: Tensor) -> np.ndarray:
     """Intersection over union of the window that the transform shows and the true frame, both convex quadrangles."""
-    if truth.shape[1] != 4:
+    if truth.shape[1] != 4:  # bent, or of a volume
         return np.full(len(truth), np.nan, np.float32)
     found, true = border(transform, truth).float().cpu().numpy(), truth.float().cpu().numpy()
     return np.array([overlap(*pair) for pair in zip(found, true, strict=True)], np.float32)

@@ -18,6 +18,10 @@ VOTING = LocalizerConfig(
     angle_bins=2,
     pooled_votes=True,
 )
+OF_VOLUMES = LocalizerConfig(
+    transform=TransformConfig("affine3d"), input_size=(9, 10, 13), widths=(3, 4), hidden=5, channels=1
+)
+READING_VOLUMES = ClassifierConfig(classes=("a", "b"), input_size=(8, 9, 7), widths=(2, 3), hidden=4, channels=1)
 READING = ClassifierConfig(classes=("a", "b", "c"), input_size=(29, 31), widths=(4, 6), hidden=5)
 
 
@@ -28,8 +32,9 @@ READING = ClassifierConfig(classes=("a", "b", "c"), input_size=(29, 31), widths=
         open_checkpoint("text").header.model,
         ModelConfig(stages=(ODD, FLAT), classifier=READING),
         ModelConfig(stages=(ODD, VOTING)),
+        ModelConfig(stages=(OF_VOLUMES, OF_VOLUMES), heads=2, classifier=READING_VOLUMES),
     ],
-    ids=["digits", "text", "with a classifier", "of splines"],
+    ids=["digits", "text", "with a classifier", "of splines", "of volumes"],
 )
 def test_the_shapes_of_all_tensors(model):
     state = Rectifier(model).state_dict()

@@ -217,3 +217,50 @@ def test_votes_turn_an_affine_map(quarter):
 def test_a_classifier_tells_two_classes_apart_or_more(classes):
     with pytest.raises(UsageError, match="classes"):
         ClassifierConfig(classes=classes)
+
+
+def of_volumes(**options):
+    return config("affine3d", **{"input_size": (8, 12, 10), **options})
+
+
+@pytest.mark.parametrize("trunk", ["conv", "fc"])
+def test_a_net_of_volumes_starts_at_the_identity(trunk):
+    pose = LocalizationNet(of_volumes(trunk=trunk)).eval()(torch.rand(3, 1, 8, 12, 10))
+    np.testing.assert_allclose(pose.theta.detach(), [spec("affine3d").identity_theta] * 3, atol=1e-6)
+
+
+def test_what_a_net_of_volumes_says_depends_on_all_axes():
+    net = with_opinions(LocalizationNet(of_volumes()))
+    x = torch.rand((1, 1, 8, 12, 10), generator=torch.Generator().manual_seed(0))
+    said = [net(x.flip(axis)).theta for axis in (2, 3, 4)]
+    assert all(float((theta - net(x).theta).detach().abs().max()) > 1e-3 for theta in said)
+
+
+SEEN = {"classes": ("a", "b"), "widths": (4, 8), "hidden": 8, "channels": 1}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: config("affine", input_size=(8, 12, 10)),
+        lambda: config("affine3d", input_size=(16, 20)),
+        lambda: config("affine", input_size=(8, 8, 8, 8)),
+        lambda: ModelConfig(stages=(of_volumes(), config())),
+        lambda: ModelConfig(stages=(of_volumes(channels=3),)),
+        lambda: ModelConfig(stages=(of_volumes(),), classifier=ClassifierConfig(**SEEN, input_size=(16, 16))),
+        lambda: ModelConfig(stages=(config(),), classifier=ClassifierConfig(**SEEN, input_size=(16, 16, 16))),
+        lambda: ModelConfig(
+            stages=(of_volumes(),), insert_at=1, classifier=ClassifierConfig(**SEEN, input_size=(8, 12, 10))
+        ),
+    ],
+)
+def test_images_and_volumes_do_not_mix(make):
+    with pytest.raises(UsageError):
+        make()
+
+
+def test_a_model_of_volumes():
+    classifier = ClassifierConfig(**SEEN, input_size=(6, 6, 6))
+    model = ModelConfig(stages=(of_volumes(), of_volumes()), heads=2, classifier=classifier)
+    assert (model.dims, model.crop_size) == (3, (6, 6, 6))
+    assert msgspec.json.decode(msgspec.json.encode(model), type=ModelConfig) == model

@@ -362,3 +362,11 @@ def test_a_transformer_of_our_own_nets_starts_at_the_whole_and_can_learn(kind, l
     heads = [parameter.grad for name, parameter in net.named_parameters() if name.endswith("head.bias")]
     assert len(heads) == 2
     assert all(bool(gradient[:-1].abs().max() > 0) for gradient in heads)
+
+
+def test_volumes_with_a_localizer_of_ours():
+    net = SpatialTransformer.of("affine3d", input_size=(16, 16, 16), output_size=(5, 6, 7), channels=2).eval()
+    volume = torch.rand(3, 2, 10, 14, 12)
+    assert net(volume).shape == (3, 2, 5, 6, 7)
+    whole = torch.nn.functional.interpolate(volume, (10, 14, 12))
+    torch.testing.assert_close(net.sample(volume, net.locate(volume).transform, (10, 14, 12)), whole)

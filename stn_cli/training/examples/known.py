@@ -27,7 +27,7 @@ class Examples:
     """Images and what is known of each.
 
     Attributes:
-        images: (h, w, c) uint8 each, c of 1 or 3.
+        images: (h, w, c) uint8 each, c of 1 or 3; or volumes, (d, h, w, 1) uint8.
         labels: class indices (n,), −1 where there is none.
         classes: names of the classes in order, empty if there are none.
         texts: transcriptions, None where there is none; empty if there are none at all.
@@ -47,9 +47,19 @@ class Examples:
         return len(self.images)
 
     @property
+    def dims(self) -> int:
+        """2 of images, 3 of volumes."""
+        return self.images[0].ndim - 1
+
+    @property
+    def is_grey(self) -> bool:
+        """All of them have one channel."""
+        return all(image.shape[-1] == 1 for image in self.images)
+
+    @property
     def foreground(self) -> Literal["ink", "opaque"]:
         """`ink` where all images are grey and mostly black around the border, as MNIST is; else `opaque`."""
-        if any(image.shape[2] != 1 for image in self.images):
+        if self.dims == 3 or not self.is_grey:
             return "opaque"
         border = [np.concatenate((i[0], i[-1], i[:, 0], i[:, -1])).mean() for i in self.images[:1000]]
         return "ink" if float(np.median(border)) < 8 else "opaque"

@@ -14,12 +14,14 @@ import numpy as np
 
 from stn_cli.errors import ImageError, TrainingDataError
 from stn_cli.images import FORMAT_OF_SUFFIX, FileData, decode_data
+from stn_cli.images.volumes import VOLUME_OF_SUFFIX, decode_volume, holds_volume
 from stn_cli.training.examples.files import Files, open_files
 from stn_cli.training.examples.idx import idx_pairs, read_idx_pair
 from stn_cli.training.examples.known import PARTS, Dataset, Examples, Part, Problem
 from stn_cli.training.examples.splits import digest, group_of, held_out, part_called
 from stn_cli.training.examples.tables import SUFFIXES, Row, read_entry, read_table, table_names
 
+_SUFFIXES = FORMAT_OF_SUFFIX.keys() | {".npy"}
 _READ_AHEAD = 1024
 _SIDECARS = (".json", ".cls", ".txt", ".gt.txt")
 """In this order, so that what JSON says in passing gives way to what a file of its own says."""
@@ -36,7 +38,7 @@ class Reading:
         label_means: what a label of no name is; None: as many images as share it suggest.
         group_by: regular expression of what in a name says which images stay in one part.
         validation_share: of what is trained on, held out where the data names no such part.
-        longest_side: images are kept in memory at most this large.
+        longest_side: images, and volumes, are kept in memory at most this large.
     """
 
     labels: Path | None = None
@@ -50,7 +52,7 @@ class _Entry(NamedTuple):
     """An image that is to be read, and what is known of it."""
 
     name: str
-    pixels: Callable[[], np.ndarray]
+    pixels: Callable[[], np.ndarray]  # (h, w, c), or (d, h, w) of a volume
     row: Row
     part: Part | None
 
@@ -63,6 +65,19 @@ class _Found:
     layouts: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
+    volumes: bool = False
+
+    def take(self, files: Files, name: str, row: Row, part: Part | None) -> None:
+        """One more image, which is read later."""
+
+        def pixels() -> np.ndarray:
+            try:
+                file = FileData(files.read(name), sha256="")
+            except OSError as error:
+                raise ImageError(f"cannot be read: {error.strerror}") from error
+            return decode_volume(file).voxels if self.volumes else decode_data(file).pixels
+
+        self.entries.append(_Entry(name, pixels, row, part))
 
     def report(self, what: str, remedy: str, where: Sequence[str]) -> None:
         if where:
@@ -72,21 +87,25 @@ class _Found:
 def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Dataset:
     """All images of the folders and archives, in parts; classes of one name are one class.
 
+    They are volumes where a `.npy` is among them, or where all are TIFF and the first has several pages.
+
     Raises:
         TrainingDataError: a folder is missing or damaged, or fewer than two images can be read.
         UsageError: `group_by` is no expression, or does not match a name.
     """
     reading = reading or Reading()
     found = _Found()
-    for root in roots:
-        _find(open_files(root), reading, found)
+    opened = [open_files(root) for root in roots]
+    found.volumes = any(map(_holds_volumes, opened))
+    for files in opened:
+        _find(files, reading, found)
     decoded = _decoded(found, reading)
     if len(decoded) < 2:
         named = ", ".join(map(str, roots))
         first = f" ({found.problems[0].where[0]})" if found.problems else ""
         raise TrainingDataError(
             f"only {len(decoded)} readable images in {named}; two are the least{first}",
-            remedy="Name a folder of images, of class sub-folders, of MNIST's idx files, or tar archives.",
+            remedy="Name a folder of images or volumes, of class sub-folders, of MNIST's idx files, or tar archives.",
         )
     known = _known(decoded, reading, found)
     numbers, split = _split(decoded, known.labels, reading)
@@ -103,10 +122,10 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
 
 
 def _find(files: Files, reading: Reading, found: _Found) -> None:
-    pairs = list(idx_pairs(files))
+    pairs = [] if found.volumes else list(idx_pairs(files))
     for images, labels in pairs:
         _find_idx(files, images, labels, found)
-    names = [name for name in files.names if PurePosixPath(name).suffix.lower() in FORMAT_OF_SUFFIX]
+    names = [name for name in files.names if _suffix(name) in _SUFFIXES]
     tables = table_names(files)
     if reading.labels is not None:
         _find_listed(files, _given_table(files, reading.labels), names, found)
@@ -116,8 +135,23 @@ def _find(files: Files, reading: Reading, found: _Found) -> None:
     elif names:
         _find_plain(files, names, found)
     elif not pairs:
-        suffixes = " ".join(sorted(FORMAT_OF_SUFFIX))
+        suffixes = " ".join(sorted(_SUFFIXES))
         raise TrainingDataError(f"no image in {files.root} (looked for {suffixes}, and idx files)")
+
+
+def _holds_volumes(files: Files) -> bool:
+    names = [name for name in files.names if _suffix(name) in _SUFFIXES]
+    suffixes = {_suffix(name) for name in names}
+    if ".npy" in suffixes or not suffixes or not suffixes <= VOLUME_OF_SUFFIX.keys():
+        return ".npy" in suffixes
+    try:
+        return holds_volume(files.read(names[0]))
+    except OSError:  # which is said when it is read
+        return False
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _find_idx(files: Files, images_name: str, labels_name: str | None, found: _Found) -> None:
@@ -167,7 +201,7 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
     folders = not any(row.class_name or row.label or row.text for row in rows_of.values())
     for name, row in rows_of.items():
         part = part_called(row.part) or part_called(name.partition("/")[0])
-        found.entries.append(_image_entry(files, name, _with_folder(row, name) if folders else row, part))
+        found.take(files, name, _with_folder(row, name) if folders else row, part)
     found.report("the table lists files that are not there", "Put them there, or take the rows out.", missing)
     unlisted = [name for name in names if name not in rows_of]
     found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
@@ -182,16 +216,15 @@ def _find_plain(files: Files, names: Sequence[str], found: _Found) -> None:
         alone = [name for name in names if name not in beside]
         found.report("no file beside the image says what it shows", "Add one, or move the image away.", alone)
         for name, sidecars in beside.items():
-            row = _beside(files, name, sidecars)
-            found.entries.append(_image_entry(files, name, row, part_called(name.partition("/")[0])))
+            found.take(files, name, _beside(files, name, sidecars), part_called(name.partition("/")[0]))
         return
     classes = {_class_folder(name) for name in (*names, *(f"{folder}/" for folder in files.folders))} - {None}
     used = {_class_folder(name) for name in names} - {None}
     by_class = len(used) > 1
-    found.layouts.append("class folders" if by_class else "images")
+    found.layouts.append("class folders" if by_class else "volumes" if found.volumes else "images")
     for name in names:
         row = _with_folder(Row(name), name) if by_class else Row(name)
-        found.entries.append(_image_entry(files, name, row, part_called(name.partition("/")[0])))
+        found.take(files, name, row, part_called(name.partition("/")[0]))
     if by_class:
         stray = [name for name in names if _class_folder(name) is None]
         found.report("the image lies in no class folder", "Move it into one, or away.", stray)
@@ -238,17 +271,6 @@ def _with_folder(row: Row, name: str) -> Row:
     return replace(row, class_name=_class_folder(name))
 
 
-def _image_entry(files: Files, name: str, row: Row, part: Part | None) -> _Entry:
-    def pixels() -> np.ndarray:
-        try:
-            data = files.read(name)
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror}") from error
-        return decode_data(FileData(data, sha256="")).pixels
-
-    return _Entry(name, pixels, row, part)
-
-
 class _Decoded(NamedTuple):
     """An image that could be read, as large as it is kept; `corners` normalised, `key` common to those of one part."""
 
@@ -262,7 +284,7 @@ def _decoded(found: _Found, reading: Reading) -> list[_Decoded]:
     decoded: list[_Decoded] = []
     unreadable: list[str] = []
     held, most = 0, _half_of_memory()
-    for entry, one in _in_order(found.entries, reading):
+    for entry, one in _in_order(found, reading):
         if isinstance(one, ImageError):
             unreadable.append(f"{entry.name}: {one}")
             continue
@@ -277,21 +299,22 @@ def _decoded(found: _Found, reading: Reading) -> list[_Decoded]:
     return decoded
 
 
-def _in_order(entries: Sequence[_Entry], reading: Reading) -> Iterator[tuple[_Entry, _Decoded | ImageError]]:
+def _in_order(found: _Found, reading: Reading) -> Iterator[tuple[_Entry, _Decoded | ImageError]]:
     """Images, decoded by threads, some way ahead of whoever takes them."""
+    entries = found.entries
 
     def read(entry: _Entry) -> _Decoded | ImageError:
         try:
             whole = entry.pixels()
         except ImageError as error:
             return error
-        pixels = _at_most(whole, reading.longest_side)
+        pixels = (_volume_at_most if found.volumes else _at_most)(whole, reading.longest_side)
         key = group_of(entry.name, reading.group_by) if reading.group_by else digest(pixels.tobytes())
         corners = entry.row.corners
-        if corners is not None:
+        if corners is not None and not found.volumes:
             size = np.array(whole.shape[1::-1]) if entry.row.size is None else entry.row.size
             corners = corners * 2 / size - 1
-        return _Decoded(entry, pixels, corners, key)
+        return _Decoded(entry, pixels, None if found.volumes else corners, key)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(entries), _READ_AHEAD):
@@ -317,6 +340,14 @@ def _at_most(pixels: np.ndarray, longest: int) -> np.ndarray:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
     return np.ascontiguousarray(pixels)
+
+
+def _volume_at_most(voxels: np.ndarray, longest: int) -> np.ndarray:
+    """(d, h, w, 1) in 8 bits, from its least to its largest value, no side longer than training needs."""
+    from stn_cli.sampling.volumes import shown  # noqa: PLC0415  torch, of which those who have images need nothing
+
+    grey: np.ndarray = np.rint(255 * shown(voxels, longest)).astype(np.uint8)
+    return grey[..., None]
 
 
 def _known(decoded: Sequence[_Decoded], reading: Reading, found: _Found) -> Examples:

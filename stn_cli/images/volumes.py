@@ -1,0 +1,155 @@
+"""One file to one volume, and back: NumPy's `.npy`, and TIFF whose pages are the slices."""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import PIL.Image
+from PIL import ImageSequence
+
+from stn_cli.errors import ImageError, UsageError
+from stn_cli.images.containment import contained_pillow
+from stn_cli.images.decode import MAX_PIXELS, FileData
+
+VOLUME_OF_SUFFIX: Mapping[str, str] = {".npy": "NPY", ".tif": "TIFF", ".tiff": "TIFF"}
+VOLUME_SUFFIXES: Mapping[str, str] = {"NPY": ".npy", "TIFF": ".tif"}
+"""The formats in which volumes are read and written, and the suffix of each."""
+
+_NPY = b"\x93NUMPY"
+_TYPES = frozenset(
+    ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64"),
+)
+_OF_PAGES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
+"""Pillow's modes of pages, and what they become."""
+
+Voxels = np.ndarray[tuple[int, int, int], np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """A volume and what is known of its file."""
+
+    voxels: Voxels
+    """(depth, height, width), C-contiguous, of an integer type of 8 to 32 bits or a floating-point type; finite."""
+    format: str
+    """One of `VOLUME_SUFFIXES`."""
+    sha256: str
+    file_size: int
+
+
+def decode_volume(file: FileData, *, max_voxels: int = MAX_PIXELS) -> Volume:
+    """The volume in the bytes of a file; ImageError for whatever is wrong with it.
+
+    One of more than `max_voxels` is refused by its header, before memory is taken for it.
+    """
+    if not file.data:
+        raise ImageError("is empty")
+    is_array = file.data.startswith(_NPY)
+    voxels = checked_voxels(_array(file.data, max_voxels) if is_array else _pages(file.data, max_voxels))
+    return Volume(voxels, "NPY" if is_array else "TIFF", file.sha256, len(file.data))
+
+
+def checked_voxels(array: np.ndarray) -> Voxels:
+    """The array, C-contiguous, if it is a volume; ImageError says why it is none."""
+    _check_shape(array.shape)
+    _check_type(array.dtype)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ImageError("holds values that are not finite")
+    return cast("Voxels", np.ascontiguousarray(array))
+
+
+def holds_volume(data: bytes) -> bool:
+    """Whether a file that can be opened is a volume: an array, or a TIFF of several pages."""
+    if data.startswith(_NPY):
+        return True
+    try:
+        with contained_pillow(), PIL.Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            return int(getattr(image, "n_frames", 1)) > 1
+    except Exception:  # whoever reads it will say what is wrong with it
+        return False
+
+
+def volume_format(source_format: str, requested: str | None = None) -> str:
+    """The format to write: the requested one, or else that of the input; UsageError for one that holds no volume."""
+    if requested is None:
+        return source_format
+    name = requested.removeprefix(".").lower()
+    known = VOLUME_OF_SUFFIX.get(f".{name}", name.upper())
+    if known not in VOLUME_SUFFIXES:
+        raise UsageError(f"{requested} holds no volume; choose from {', '.join(VOLUME_SUFFIXES)}")
+    return known
+
+
+def encode_volume(voxels: Voxels, format: str) -> bytes:
+    """The bytes of a file that holds `voxels`, losslessly; ImageError where TIFF has no such numbers."""
+    buffer = io.BytesIO()
+    if format == "NPY":
+        np.save(buffer, voxels, allow_pickle=False)
+        return buffer.getvalue()
+    if voxels.dtype not in _OF_PAGES.values():
+        raise ImageError(f"TIFF cannot hold pages of {voxels.dtype}; write NPY")
+    first, *others = (PIL.Image.fromarray(page) for page in voxels)
+    try:
+        first.save(buffer, "TIFF", save_all=True, append_images=others, compression="tiff_adobe_deflate")
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(f"{len(voxels)} pages cannot be written as TIFF: {error}") from error
+    return buffer.getvalue()
+
+
+def _array(data: bytes, max_voxels: int) -> Voxels:
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(stream)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ImageError(f"is damaged: {error}") from error
+    _check_shape(shape, max_voxels)
+    _check_type(dtype)
+    content = memoryview(data)[stream.tell() :]
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise ImageError("is truncated" if len(content) < math.prod(shape) * dtype.itemsize else "is too long")
+    stored = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
+    return cast("Voxels", np.array(stored, dtype.newbyteorder("="), order="C"))
+
+
+def _pages(data: bytes, max_voxels: int) -> Voxels:
+    try:
+        with contained_pillow(), PIL.Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            count, mode, size = int(getattr(image, "n_frames", 1)), image.mode, image.size
+            _check_shape((count, size[1], size[0]), max_voxels)
+            voxels = np.empty((count, size[1], size[0]), _OF_PAGES.get(mode, np.uint8))
+            for number, page in enumerate(ImageSequence.Iterator(image), 1):
+                _check_page(page, number, mode, size)
+                voxels[number - 1] = np.asarray(page)
+    except ImageError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError("is no volume: neither NumPy's .npy nor TIFF") from error
+    except Exception as error:  # a decoder fed with damaged bytes raises nearly anything
+        raise ImageError(f"is damaged: {error}") from error
+    return voxels
+
+
+def _check_page(page: PIL.Image.Image, number: int, mode: str, size: tuple[int, int]) -> None:
+    if mode not in _OF_PAGES:
+        raise ImageError(f"has pages of mode {mode}; those of a volume are grey")
+    if (page.size, page.mode) != (size, mode):
+        raise ImageError(f"is no volume: page {number} differs from the first in size or type")
+
+
+def _check_type(dtype: np.dtype[Any]) -> None:
+    if dtype.name not in _TYPES:
+        raise ImageError(f"holds numbers of type {dtype}; a volume has one of {', '.join(sorted(_TYPES))}")
+
+
+def _check_shape(shape: tuple[int, ...], max_voxels: int = MAX_PIXELS) -> None:
+    if len(shape) != 3:
+        raise ImageError(f"has {len(shape)} dimensions; a volume has three, depth × height × width")
+    if min(shape) < 2:
+        raise ImageError(f"is no volume: {'×'.join(map(str, shape))} voxels")
+    if math.prod(shape) > max_voxels:
+        raise ImageError(f"{'x'.join(map(str, shape))} voxels exceed the limit of {max_voxels}")

@@ -1,0 +1,150 @@
+"""Rectifying volumes: the same steps as of images, one volume after the other, with torch's sampler."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from stn_cli.errors import StorageError
+from stn_cli.geometry import Affine3d, Quality, corners, pixel_points, qualities, volume_size
+from stn_cli.images import Staged, read_file, stage, withdraw
+from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
+from stn_cli.rectify.crop import Decision, why_not
+from stn_cli.rectify.engine import Engine, Location
+from stn_cli.rectify.finished import job_key
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, skipped_record
+from stn_cli.rectify.plan import Job
+from stn_cli.rectify.record import OutputRecord, Record, SourceRecord, complete, path_text
+from stn_cli.sampling.volumes import crop, shown
+
+LONGEST_SHOWN = 128
+"""Voxels along a side of the small copy that the nets look at."""
+_HALF_A_VOXEL = 0.5
+_MOST_SOURCES = 4
+
+
+class VolumePipeline:
+    """Runs jobs through an engine; see `pipeline.Pipeline`."""
+
+    def __init__(self, engine: Engine, options: RectifyOptions) -> None:
+        self.engine, self.options = engine, options
+        self.origin = Provenance.of(engine.checkpoint, options)
+
+    def run(self, jobs: Sequence[Job]) -> Group:
+        """The crops of some jobs, written and ready to be committed.
+
+        Failures of single inputs become records. Raises StorageError or ModelError for what concerns all of them, and
+        leaves nothing behind then.
+        """
+        done = Group([], [], [])
+        try:
+            for job in jobs:
+                record, written = self._finish(job)
+                done.records.append(record)
+                done.staged.extend([written] if written is not None else [])
+        except BaseException:
+            withdraw(done.staged)
+            raise
+        return done
+
+    def _finish(self, job: Job) -> tuple[Record, Staged | None]:
+        if job.exists and self.options.on_exists == "skip":
+            return skipped_record(job, f"{path_text(job.target)} exists already"), None
+        try:
+            file = read_file(job.source.path)
+            model, options_sha256 = self.origin
+            if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
+                return skipped_record(job, "an earlier run did the same"), None
+            volume = decode_volume(file, max_voxels=self.options.max_pixels)
+        except Exception as error:  # whatever a decoder does is the failure of its file
+            return failed_record(job, self.origin, error), None
+        record = Record(source=_source(job, volume), status="failed", **self.origin._asdict())
+        try:
+            location, decision = locate(self.engine, volume.voxels, self.options)
+            is_copied = decision.unchanged is not None and self.options.size is None and volume.format == job.format
+            rectified = rendered(volume.voxels, decision, self.options)
+            data = file.data if is_copied else encode_volume(rectified, job.format)
+            complete(record, location, decision)
+            record.output = _output(job, decision, data)
+            return record, stage(job.target, data)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever happens to one volume must not end the run
+            return failed(record, error), None
+
+
+def locate(engine: Engine, voxels: Voxels, options: RectifyOptions) -> tuple[Location, Decision]:
+    """What a model says of a volume, and what is to be done with it."""
+    located = engine.locate([shown(voxels, LONGEST_SHOWN)[..., None]], [voxels.shape])
+    (location,) = located
+    (quality,) = qualities(located.transforms)
+    found = cast("Affine3d", location.transform)
+    reason = _why_unchanged(found, location.confidence, quality, voxels.shape, engine, options)
+    if reason is not None:
+        return location, Decision(Affine3d.identity(), options.size or voxels.shape, quality, reason)
+    return location, Decision(found, options.size or _natural_size(found, voxels.shape), quality, None)
+
+
+def rendered(voxels: Voxels, decision: Decision, options: RectifyOptions) -> Voxels:
+    """The crop; of a volume that passes through at its own size, the volume itself."""
+    if decision.unchanged is not None and decision.size == voxels.shape:
+        return voxels
+    transform = cast("Affine3d", decision.transform)
+    fill = options.fill if options.fill == "border" else (_grey(options.fill, voxels),)
+    return cast("Voxels", crop(voxels, transform, decision.size, resample=options.resample, fill=fill))
+
+
+def _why_unchanged(
+    found: Affine3d,
+    confidence: float,
+    quality: Quality,
+    size: tuple[int, ...],
+    engine: Engine,
+    options: RectifyOptions,
+) -> str | None:
+    reason = why_not(confidence, quality, options, engine.checkpoint.header)
+    if reason is not None or options.always:
+        return reason
+    cube = corners(3)
+    moved = np.abs(pixel_points(found(cube) - cube - 1.0, size)).max()
+    if moved < _HALF_A_VOXEL:
+        return "it is straight already: the predicted transform is the identity within half a voxel"
+    return None
+
+
+def _natural_size(found: Affine3d, source_size: tuple[int, ...]) -> tuple[int, ...]:
+    """As many voxels as the region has in the source; of what reaches far beyond it, no more than a few sources'."""
+    sides = np.array(volume_size(found, source_size))
+    scale = min(1.0, (_MOST_SOURCES * np.prod(source_size) / max(1.0, float(np.prod(sides)))) ** (1 / 3))
+    return tuple(max(1, round(float(side))) for side in sides * scale)
+
+
+def _grey(fill: tuple[float, ...], voxels: Voxels) -> float:
+    """A colour as the grey of a volume, black its least value and white its largest."""
+    red, green, blue = fill
+    low, high = float(voxels.min()), float(voxels.max())
+    return low + (0.299 * red + 0.587 * green + 0.114 * blue) / 255 * (high - low)
+
+
+def _source(job: Job, volume: Volume) -> SourceRecord:
+    depth, height, width = volume.voxels.shape
+    return SourceRecord(
+        path=path_text(job.source.path),
+        sha256=volume.sha256,
+        bytes=volume.file_size,
+        width=width,
+        height=height,
+        depth=depth,
+        format=volume.format,
+        mode=volume.voxels.dtype.name,
+    )
+
+
+def _output(job: Job, decision: Decision, data: bytes) -> OutputRecord:
+    depth, height, width = decision.size
+    digest = hashlib.sha256(data).hexdigest()
+    return OutputRecord(
+        path=path_text(job.target), sha256=digest, width=width, height=height, depth=depth, format=job.format
+    )

@@ -1,0 +1,118 @@
+"""Samples of volumes: examples as they are, moved a little, or upright ones whose distortion is known."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from stn_cli.geometry import Affine3d, Transform, corners, grid, letterbox
+from stn_cli.geometry.arrays import like
+from stn_cli.networks.limited import affine3d
+from stn_cli.sampling.differentiable import sample
+from stn_cli.training.config import Augment, Scene, TrainConfig
+from stn_cli.training.examples import Examples
+from stn_cli.training.samples import Batch, DrawnSamples, GivenSamples, encoded, one_sample
+
+_NOISE = 12.0
+"""Grey levels, at most."""
+
+
+class GivenVolumes(GivenSamples):
+    """Volumes as they are, on a cubic canvas; in training moved, turned and lit a little every time."""
+
+    drawn = 15
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        rows, drawn = self.chosen(np.asarray(indices))
+        moves = _moves(self.config.augment, drawn) if self.moved else affine3d(torch.zeros(len(rows), 12))
+        side = self.config.canvas
+        canvas = np.empty((len(rows), 1, side, side, side), np.uint8)
+        for place, row, theta, light in zip(canvas, rows, moves, drawn[:, 13:], strict=True):
+            volume = self.examples.images[row]
+            values = _read(volume, _frame(volume) @ Affine3d(theta.double()), side)
+            if self.moved:
+                contrast, brightness = 1 + self.config.augment.light * light
+                values = contrast * (values - values.mean()) + brightness * values.mean()
+            place[0] = _grey(values)
+        unknown = torch.full((len(rows), 8, 3), math.nan, dtype=torch.float64)
+        scene = torch.zeros(len(rows), dtype=torch.long)
+        return Batch(torch.from_numpy(canvas), unknown, self.labels[rows], scene, self.texts[rows])
+
+
+class DistortedVolumes(DrawnSamples):
+    """Upright volumes turned about all axes, scaled and moved; their frame is a cube."""
+
+    def __init__(self, uprights: Examples, config: TrainConfig, *, seed: int, length: int) -> None:
+        super().__init__(config.scenes, seed=seed, length=length)
+        self.uprights, self.config = uprights, config
+        self.texts = encoded(uprights, config.alphabet)
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        images, scenes = self.uprights.images, self.config.scenes
+        chosen, number = int(rng.integers(len(images))), self.random_scene(rng)
+        canvas, truth = _drawn(rng, images[chosen], scenes[number], self.config.canvas)
+        points = truth(like(corners(3), truth.theta)).numpy()
+        return one_sample(canvas, points, int(self.uprights.labels[chosen]), number, self.texts[chosen])
+
+
+def _drawn(rng: np.random.Generator, volume: np.ndarray, scene: Scene, side: int) -> tuple[np.ndarray, Affine3d]:
+    """A canvas (side, side, side, 1) uint8, and where the upright frame lies on it."""
+    extent = math.exp(rng.uniform(*np.log(scene.extent)))
+    angles, shears = np.radians(scene.rotation) * rng.uniform(-1, 1, 3), scene.shear * rng.uniform(-1, 1, 3)
+    shift = max(0.0, 1 - extent) * scene.reach * rng.uniform(-1, 1, 3)
+    shows_edges, fills = rng.random() < scene.edges, rng.random() < 0.5
+    if fills and not shows_edges:
+        extent, shift = 1.0, np.zeros(3)
+    truth = _pose(extent, angles, shears, shift)
+    if fills and not shows_edges:
+        reach = _frame(volume).inverse()(truth.inverse()(like(corners(3), truth.theta)))
+        truth = _pose(float(reach.abs().max()) * rng.uniform(1.0, 1.25), angles, shears, shift)
+    seen = _frame(volume) @ truth.inverse()
+    values = _read(volume, seen, side)
+    if not fills or shows_edges:
+        cover = _cover(seen(like(grid((side,) * 3), truth.theta)), is_round=not shows_edges, volume=volume)
+        ground = rng.uniform(values.min(), values.max() + 1)
+        values = ground + cover.numpy().reshape(values.shape) * (values - ground)
+    values = values + rng.standard_normal(values.shape, dtype=np.float32) * rng.uniform(0, _NOISE)
+    return _grey(values)[..., None], truth
+
+
+def _pose(extent: float, angles: np.ndarray, shears: np.ndarray, shift: np.ndarray) -> Affine3d:
+    """From the upright frame to the canvas."""
+    step = np.concatenate((np.full(3, math.log(extent)), angles, shears, shift))
+    return Affine3d(affine3d(torch.from_numpy(step)[None])[0])
+
+
+def _moves(by: Augment, drawn: np.ndarray) -> Float64[Tensor, "b 12"]:
+    """θ of as many small moves of a canvas."""
+    scale = math.log(by.scale) * (drawn[:, :1] + 0.3 * drawn[:, 1:4])
+    turned = math.radians(by.rotation) * drawn[:, 4:7]
+    return affine3d(torch.from_numpy(np.hstack((scale, turned, by.shear * drawn[:, 7:10], by.shift * drawn[:, 10:13]))))
+
+
+def _frame(volume: np.ndarray) -> Affine3d:
+    """From a cube to the volume (d, h, w, 1) that lies in its middle, aspect kept."""
+    return Affine3d(torch.from_numpy(letterbox(volume.shape[:3], (1, 1, 1)).theta))
+
+
+def _read(volume: np.ndarray, seen: Transform, side: int) -> np.ndarray:
+    """What a canvas shows, (side, side, side) float32, the volume's border continued."""
+    values = torch.from_numpy(volume[..., 0].astype(np.float32))[None, None]
+    read: np.ndarray = sample(values, Affine3d(seen.theta.float()), (side,) * 3)[0, 0].numpy()
+    return read
+
+
+def _cover(points: Tensor, *, is_round: bool, volume: np.ndarray) -> Tensor:
+    """1 inside the volume, or inside the largest ball in it, at points that are stated against it; else 0."""
+    sides = torch.tensor(volume.shape[2::-1])
+    round_ = torch.linalg.vector_norm(points * sides / sides.min(), dim=1) <= 1
+    inside = round_ if is_round else (points.abs() <= 1).all(dim=1)
+    return inside.float()
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    grey: np.ndarray = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return grey
