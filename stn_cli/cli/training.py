@@ -70,6 +70,9 @@ def _data(dataset: "Dataset") -> Iterator[str]:
 def _network(plan: "Plan") -> str:
     config = plan.config
     parts = [f"sees a canvas of {_size((config.canvas,) * len(config.stages[0].input_size))}"]
+    if config.insert_at:
+        levels = f"{config.insert_at} of {len(config.classifier_widths)} levels of a classifier"
+        return f"{parts[0]} → {levels} → {config.stages[0].transform.kind} of their features → class"
     for stage in config.stages:
         layout = f" {stage.transform.layout}" if stage.transform.layout else ""
         again = f" ({stage.repeat}×)" if stage.repeat > 1 else ""

@@ -20,13 +20,12 @@ from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
 from stn_cli.errors import StnError, UsageError
 from stn_cli.images import exclusive, make_folder, remove_leftovers, write_atomically
-from stn_cli.networks.backbones import backbone
-from stn_cli.networks.config import ClassifierConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.model import Rectifier, channels_last
 from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import TrainingData
 from stn_cli.training.objectives import Losses, losses
+from stn_cli.training.outset import model_config, moving_average, new_model, optimizer_of, start_from
 from stn_cli.training.revival import revive
 from stn_cli.training.samples import Batch, batches, split
 from stn_cli.training.starts import disturbed
@@ -46,37 +45,6 @@ class Diverged(StnError):
 
     exit_code = 9
     default_remedy = "Lower learning_rate or clip, and train into a new folder; the states before are kept in this one."
-
-
-def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
-    """The model that a run trains, given the classes that its data turned out to have."""
-    classifier = reader = None
-    if "classify" in config.objectives:
-        classifier = ClassifierConfig(
-            classes=classes,
-            backbone=config.backbone,
-            input_size=config.classifier_size,
-            widths=config.classifier_widths,
-            hidden=config.classifier_hidden,
-            channels=config.channels,
-        )
-    if "read" in config.objectives:
-        reader = ReaderConfig(
-            alphabet=config.alphabet,
-            input_size=config.reader_size,
-            widths=config.reader_widths,
-            hidden=config.reader_hidden,
-            channels=config.channels,
-        )
-    return ModelConfig(
-        stages=config.stages,
-        heads=config.heads,
-        insert_at=config.insert_at,
-        fit=config.fit,
-        classifier=classifier,
-        reader=reader,
-        upright_odds=config.upright_odds,
-    )
 
 
 class Trainer:
@@ -105,11 +73,11 @@ class Trainer:
         self.states = States(run, keep)
         torch.manual_seed(config.seed)
         self.model_config = model_config(config, data.classes)
-        self.model = self._new_model()
+        self.model = new_model(self.model_config)
         for transformer in self.model.transformers:
             transformer.resample = config.resample
         if config.start is not None:
-            _start_from(self.model, load_model(open_checkpoint(config.start)))
+            start_from(self.model, load_model(open_checkpoint(config.start)))
             revive(self.model, self._looked_at(), first=config.frozen)
         self.model.transformer.stages[: config.frozen].requires_grad_(False)
         if config.bypassed:
@@ -118,8 +86,8 @@ class Trainer:
         self.layout = channels_last(self.model_config.dims)
         self.model.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.shared: Any = self.model
-        self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
-        self.optimizer = _optimizer(self.model, config)
+        self.average = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema), use_buffers=True)
+        self.optimizer = optimizer_of(self.model, config)
         self.step, self.best_score, self.best_step, self.last_norm = 0, -math.inf, 0, 0.0
         self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -174,18 +142,9 @@ class Trainer:
         """The averaged weights with the best validation score so far."""
         if not self.best_weights:
             raise UsageError(f"{self.run} holds no validated weights yet", remedy="Let the run go on.")
-        model = self._new_model()
+        model = new_model(self.model_config)
         model.load_state_dict(self.best_weights)
         return model.eval()
-
-    def _new_model(self) -> Rectifier:
-        config, classifier = self.model_config, self.model_config.classifier
-        if classifier is None or not classifier.backbone:
-            return Rectifier(config)
-        channels, size = config.heads * classifier.channels, classifier.input_size
-        return Rectifier(
-            config, backbone(classifier.backbone, classes=len(classifier.classes), channels=channels, size=size)
-        )
 
     def averaged_model(self) -> Rectifier:
         """The running average of the weights, as it is now; where it is, not a copy."""
@@ -348,26 +307,6 @@ class Trainer:
                 log.write(json.dumps(entry) + "\n")
 
 
-def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """The exponential moving average of weights; its decay grows, so that the random start is soon forgotten."""
-
-    def update(averages: Any, values: Any, updates: Tensor | int) -> None:
-        now = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1 - now)
-        else:  # counts
-            torch._foreach_copy_(averages, values)
-
-    return update
-
-
-def _start_from(model: Rectifier, other: Rectifier) -> None:
-    """Takes over the weights that have the same name and shape in both; the rest keeps its own start."""
-    mine, theirs = model.state_dict(), other.state_dict()
-    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
-    model.load_state_dict({**mine, **fitting})
-
-
 class _Recent:
     """Running means of the parts of the loss."""
 
@@ -381,20 +320,6 @@ class _Recent:
 
     def means(self) -> dict[str, float]:
         return {name: round(value, 5) for name, value in self.values.items()}
-
-
-def _optimizer(model: Rectifier, config: TrainConfig) -> torch.optim.AdamW:
-    """Localization nets have their own scale; weight decay spares biases and normalisation."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        scale = config.localizer_scale if name.startswith(("transformer.", "others.")) else 1.0
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "scale": scale, "weight_decay": decay} for (scale, decay), p in groups.items()],
-        lr=config.learning_rate,
-        fused=True,
-    )
 
 
 def _read_config(path: Path) -> TrainConfig | None:

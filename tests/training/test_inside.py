@@ -111,12 +111,18 @@ def test_the_command(tmp_path):
     options = ["--insert-at", "1", "--steps", "3", "--batch-size", "8"]
     done = stn("train", "data", "-o", "run", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "1 of 3 levels of a classifier → affine of their features" in done.stderr
     assert stn("models", "verify", "run", cwd=tmp_path).returncode == 0
     assert stn("rectify", "data/lies", "-m", "run", "-o", "out", cwd=tmp_path).returncode == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 30
     assert stn("evaluate", "run", "data", cwd=tmp_path).returncode == 0
     again = stn("train", "data", "-o", "more", "--from", "run", "--steps", "2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+    other = stn(
+        "train", "data", "-o", "third", "--from", "run", "--transform", "attention", "--steps", "2", cwd=tmp_path
+    )
+    assert other.returncode == 0, other.stderr
+    assert "attention of their features" in other.stderr
     failed = stn("train", "data", "-o", "other", "--insert-at", "9", "--steps", "3", cwd=tmp_path)
     assert failed.returncode == 2
     assert "insert_at is 0 to 2" in failed.stderr
