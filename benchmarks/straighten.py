@@ -89,12 +89,13 @@ def main() -> None:
     signs.mkdir(parents=True, exist_ok=True)
     for track in list(pictures)[:COUNT]:
         pictures[track].save(signs / f"{track}.png")
-    seconds = stn_train([signs], run, [])
+    stn_train([signs], run, [])
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     columns = json.loads((run / "report.json").read_text(encoding="utf-8"))
     others = [np.array(picture.convert("RGB")) for picture in list(pictures.values())[COUNT:]]
     report = {
         **provenance("straighten", sys.argv[1:]),
-        "seconds": seconds,
+        "seconds_of_training": max(entry.get("seconds", 0.0) for entry in log),
         "held_out": {key: columns["held out"][key] for key in KEPT},
         "others_without_edges": rotation_left(run, others),
     }
