@@ -141,7 +141,8 @@ def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
     settings: dict[str, Any] = {"transform": transform, "input_size": size}
     settings |= _OF_VOLUMES if transform.kind == "affine3d" else {}
     settings |= {"angle_bins": 36} if transform.kind in ("similarity", "affine") else {"limits": Limits()}
-    return {"stages": _in_series(LocalizerConfig(**settings), wishes)}
+    budget = {"batch_size": 64, "steps": 3000} if transform.kind == "affine3d" else {}
+    return {"stages": _in_series(LocalizerConfig(**settings), wishes), **budget}
 
 
 def _weakly_supervised(
