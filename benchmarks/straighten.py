@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import stn_train
+from benchmarks.training import seconds_of_training, stn_train
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.rectify.engine import open_engine, small_copy
 from stn_cli.reports.inspection import reading_angle
@@ -90,12 +90,11 @@ def main() -> None:
     for track in list(pictures)[:COUNT]:
         pictures[track].save(signs / f"{track}.png")
     stn_train([signs], run, [])
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     columns = json.loads((run / "report.json").read_text(encoding="utf-8"))
     others = [np.array(picture.convert("RGB")) for picture in list(pictures.values())[COUNT:]]
     report = {
         **provenance("straighten", sys.argv[1:]),
-        "seconds_of_training": max(entry.get("seconds", 0.0) for entry in log),
+        "seconds_of_training": seconds_of_training(run),
         "held_out": {key: columns["held out"][key] for key in KEPT},
         "others_without_edges": rotation_left(run, others),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,3 +18,9 @@ def stn_train(data: list[Path], run: Path, options: list[str]) -> float:
     command = [sys.executable, "-m", "stn_cli", "train", *map(str, data), "-o", str(run), *options]
     subprocess.run(command, env=environment, check=True)
     return time.monotonic() - started
+
+
+def seconds_of_training(run: Path) -> float:
+    """What the log says of a run that nothing interrupted."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return float(max(json.loads(line).get("seconds", 0.0) for line in lines))
