@@ -47,8 +47,8 @@ def info(name: Name, json: AsJson = False) -> None:
         result(f"  size        {_megabytes(checkpoint)}")
         result(f"  transform   {_kinds(checkpoint)}")
         for number, stage in enumerate(header.model.stages, 1):
-            height, width = stage.input_size
-            result(f"  stage {number}     sees {height}x{width}x{stage.channels}, {stage.trunk} net of {stage.widths}")
+            size = "x".join(map(str, stage.input_size))
+            result(f"  stage {number}     sees {size}x{stage.channels}, {stage.trunk} net of {stage.widths}")
         if header.model.classifier is not None:
             result(f"  classes     {', '.join(header.model.classifier.classes[:20])}")
         for key, value in header.training.items():
@@ -96,7 +96,7 @@ def import_weights(
         from stn_cli.rectify.options import parse_size  # noqa: PLC0415
 
         options = ImportOptions(
-            None if input_size is None else parse_size(input_size, "--input"),
+            None if input_size is None else parse_size(input_size, "--input", dims=(2,)),
             tuple(mean) if mean else None,
             tuple(deviation) if deviation else None,
             align_corners,

@@ -86,11 +86,12 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(dims == 2 or self.resample != "bicubic", "--resample bicubic: of images, but the model is of volumes")
 
 
-def parse_size(text: str, option: str = "--size") -> tuple[int, ...]:
+def parse_size(text: str, option: str = "--size", *, dims: tuple[int, ...] = (2, 3)) -> tuple[int, ...]:
     """`HxW` as (height, width), `DxHxW` as (depth, height, width); `option` names what it was given for."""
     sides = text.lower().split("x")
-    is_size = len(sides) in (2, 3) and all(side.isdecimal() for side in sides)
-    _require(is_size, f"{option} {text!r} is not HEIGHTxWIDTH, such as 32x100 (of volumes, DEPTHxHEIGHTxWIDTH)")
+    is_size = len(sides) in dims and all(side.isdecimal() for side in sides)
+    volumes = " (of volumes, DEPTHxHEIGHTxWIDTH)" if 3 in dims else ""
+    _require(is_size, f"{option} {text!r} is not HEIGHTxWIDTH, such as 32x100{volumes}")
     return tuple(int(side) for side in sides)
 
 

@@ -153,6 +153,9 @@ def test_the_model_reproduces_itself(bars):
     run = stn("models", "verify", bars / "run")
     assert run.returncode == 0, run.stderr
     assert "label_confidence" in run.stdout + run.stderr
+    info = stn("models", "info", bars / "run")
+    assert info.returncode == 0, info.stderr
+    assert "sees 16x16x16x1" in info.stdout
 
 
 def test_from_python(bars):

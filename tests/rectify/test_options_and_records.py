@@ -26,12 +26,20 @@ def taken(parse, *arguments):
         return None
 
 
-@given(st.text() | st.from_regex(r"-?\d{1,7}x-?\d{1,7}", fullmatch=True))
-def test_a_size_is_two_numbers_or_refused(text):
-    size = taken(parse_size, text)
+@given(st.text() | st.from_regex(r"-?\d{1,7}(x-?\d{1,7}){1,3}", fullmatch=True))
+def test_a_size_is_two_or_three_numbers_or_refused(text):
+    size, planar = taken(parse_size, text), taken(lambda given: parse_size(given, dims=(2,)), text)
     if size is not None:
-        assert text.lower() == "{}x{}".format(*text.lower().split("x"))
+        assert len(size) in (2, 3)
         assert size == tuple(int(side) for side in text.lower().split("x"))
+    assert planar == (size if size is not None and len(size) == 2 else None)
+
+
+def test_usual_sizes():
+    assert parse_size("32x100") == (32, 100)
+    assert parse_size("8X9x10") == (8, 9, 10)
+    with pytest.raises(UsageError, match="--input '8x9x10' is not HEIGHTxWIDTH"):
+        parse_size("8x9x10", "--input", dims=(2,))
 
 
 @given(st.text() | st.from_regex(r"#[0-9a-f]{3,8}", fullmatch=True))
