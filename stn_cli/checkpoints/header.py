@@ -6,14 +6,12 @@ from typing import Any
 import msgspec
 
 from stn_cli.errors import ModelError, StnError
-from stn_cli.networks.config import Conv, Layer, Linear, LocalizerConfig, ModelConfig
+from stn_cli.networks.config import MOST_ELEMENTS, Conv, Layer, Linear, LocalizerConfig, ModelConfig, Size
 
 SCHEMA = "stn.checkpoint/1"
 CLASSIFIER, READER = "classifier.onnx", "reader.onnx"
 _MOST_PARAMETERS = 1 << 27
 _WIDEST_MARGIN = 2.0
-_MOST_SEEN = 1 << 24
-"""Pixels or voxels that a net is shown."""
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
 
 
@@ -100,8 +98,8 @@ def _check_plausible(model: ModelConfig) -> None:
         reader = model.reader
         numbers += [max(reader.input_size) / _LONGEST_SIDE, len(reader.alphabet) / _MOST_CLASSES]
         numbers += [max(*reader.widths, reader.hidden) / _MOST_UNITS, len(reader.widths) / 16]
-    sizes = [net.input_size for net in (*model.stages, model.classifier, model.reader) if net is not None]
-    numbers += [math.prod(size) / _MOST_SEEN for size in sizes]
+    nets = [net for net in (*model.stages, model.classifier, model.reader) if net is not None]
+    numbers += [_computed(net.input_size, net.widths) / MOST_ELEMENTS for net in nets]
     numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")
@@ -114,6 +112,11 @@ def _check_habits(header: Header) -> None:
         raise ModelError(f"its min_confidence {header.min_confidence} is not 0 to 1")
     if not 0.0 <= header.straight_within <= 1.0:
         raise ModelError(f"its straight_within {header.straight_within} is not 0 to 1 height of the frame")
+
+
+def _computed(size: Size, widths: tuple[int, ...]) -> int:
+    """Values that the first level of a net makes of one image, or of one volume."""
+    return math.prod(-(-side // 2) for side in size) * widths[0]
 
 
 def _parameters(stage: LocalizerConfig) -> int:

@@ -1,10 +1,12 @@
 """A checkpoint from a stranger: whatever is wrong with it is a ModelError before anything of it runs."""
 
+import json
 import shutil
 
 import pytest
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.checkpoints.header import SCHEMA, parse_header
 from stn_cli.errors import ModelError
 from stn_cli.rectify.engine import OnnxEngine
 from tests.checkpoints.strangers import DAMAGES, rewrite
@@ -28,6 +30,15 @@ def test_a_checkpoint_with_something_wrong_is_refused(folder, name):
     assert raised.value.exit_code == 5
     assert str(raised.value)
     assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("changes", [{"input_size": [256] * 3, "widths": [512]}, {"input_size": [1024] * 3}])
+def test_volumes_that_no_memory_holds_are_refused_by_the_header_alone(changes):
+    stage = {"transform": {"kind": "affine3d"}, "input_size": [32] * 3, "channels": 1, "widths": [8], **changes}
+    header = {"schema": SCHEMA, "name": "large", "model": {"stages": [stage]}, "graphs": {"localizer.onnx": "0" * 64}}
+    text = json.dumps({**header, "tensors_sha256": "0" * 64})
+    with pytest.raises(ModelError, match="beyond all reasonable size"):
+        parse_header(text)
 
 
 def test_there_are_many():
