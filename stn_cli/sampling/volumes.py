@@ -22,13 +22,13 @@ def shown(voxels: np.ndarray, longest: int) -> Float32[np.ndarray, "d h w"]:
     Averages over boxes where it has to shrink; a volume of one value is 0 all over.
     """
     low, high = float(voxels.min()), float(voxels.max())
-    values = torch.from_numpy(voxels.astype(np.float32))
+    values = torch.from_numpy(voxels.astype(_wide(voxels)))
     scale = longest / max(voxels.shape)
     if scale < 1:
         size = [max(1, round(side * scale)) for side in voxels.shape]
         values = F.interpolate(values[None, None], size, mode="area")[0, 0]
     scaled: Tensor = (values - low) / ((high - low) or 1.0)
-    return scaled.numpy()
+    return scaled.float().numpy()
 
 
 def crop(
@@ -47,7 +47,7 @@ def crop(
         size: of the crop.
         resample, fill: as in `sample`; a fill of one value.
     """
-    wide = np.float32 if np.can_cast(voxels.dtype, np.float32) else np.float64
+    wide = _wide(voxels)
     source = torch.from_numpy(voxels.astype(wide))[None, None]
     whole = Affine3d(torch.from_numpy(np.asarray(transform.theta, wide)))
     plan = footprint(whole, voxels.shape, size) if resample == "auto" else None
@@ -59,6 +59,11 @@ def crop(
         read = sample(source, slab, (last - first, *size[1:]), resample=resample, fill=fill, plan=plan)[0, 0]
         made[first:last] = _as(read.numpy(), voxels.dtype)
     return made
+
+
+def _wide(voxels: np.ndarray) -> type[np.floating]:
+    """A type that holds all of them exactly, and in which torch computes."""
+    return np.float32 if np.can_cast(voxels.dtype, np.float32) else np.float64
 
 
 def _slab(first: int, last: int, depth: int, beside: Tensor) -> Affine3d:

@@ -112,6 +112,8 @@ def of_two_sizes():
         (b"", "is empty"),
         (b"\x93NUMPY", "is damaged"),
         (b"\x93NUMPY\x01\x00\x10\x00nonsense", "is damaged"),
+        (b"\x93NUMPY\x01\x00\x10\x00(((((((((((((((\n", "is damaged"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", "is damaged"),
         (npy(voxels("uint8"))[:-1], "is truncated"),
         (npy(voxels("uint8")) + b"!", "is too long"),
         (lying(voxels("uint8"), (3, 4, 6)), "is truncated"),

@@ -51,6 +51,11 @@ def test_what_nets_are_shown_runs_from_0_to_1():
     assert not volumes.shown(np.full((3, 3, 3), 9, np.uint8), 10).any()
 
 
+def test_numbers_beyond_single_precision_are_shown_all_the_same():
+    volume = noise((4, 6, 8), top=1.0) * 1e300
+    np.testing.assert_allclose(volumes.shown(volume, 100), (volume - volume.min()) / np.ptp(volume), atol=1e-6)
+
+
 def test_what_nets_are_shown_is_averaged_over_boxes():
     volume = noise((4, 8, 8), top=1.0)
     volume[0, 0, 0], volume[-1, -1, -1] = 0.0, 1.0
