@@ -16,6 +16,7 @@ def check_annotations(function):
     return beartype(function)
 
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processors run tests side by side
 install_import_hook(["stn_cli.geometry", "stn_cli.sampling", "stn_cli.networks"], f"{__name__}.check_annotations")
 
 import numpy as np  # noqa: E402  the hook comes before anything that may import stn_cli
