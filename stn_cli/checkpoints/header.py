@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from stn_cli.errors import ModelError, StnError
-from stn_cli.networks.config import MOST_ELEMENTS, Conv, Layer, Linear, LocalizerConfig, ModelConfig, Size
+from stn_cli.networks.config import MOST_ELEMENTS, LocalizerConfig, ModelConfig, Size
+from stn_cli.networks.sequence import Conv, Layer, Linear
 
 SCHEMA = "stn.checkpoint/1"
 CLASSIFIER, READER = "classifier.onnx", "reader.onnx"
@@ -99,7 +100,7 @@ def _check_plausible(model: ModelConfig) -> None:
         numbers += [max(reader.input_size) / _LONGEST_SIDE, len(reader.alphabet) / _MOST_CLASSES]
         numbers += [max(*reader.widths, reader.hidden) / _MOST_UNITS, len(reader.widths) / 16]
     nets = [net for net in (*model.stages, model.classifier, model.reader) if net is not None]
-    numbers += [_computed(net.input_size, net.widths) / MOST_ELEMENTS for net in nets]
+    numbers += [_computed(net.input_size, net.widths, net.channels) / MOST_ELEMENTS for net in nets]
     numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")
@@ -114,9 +115,10 @@ def _check_habits(header: Header) -> None:
         raise ModelError(f"its straight_within {header.straight_within} is not 0 to 1 height of the frame")
 
 
-def _computed(size: Size, widths: tuple[int, ...]) -> int:
-    """Values that the first level of a net makes of one image, or of one volume."""
-    return math.prod(-(-side // 2) for side in size) * widths[0]
+def _computed(size: Size, widths: tuple[int, ...], channels: int) -> int:
+    """Values of one image, or of one volume, as a net sees it, or as the largest of its levels makes them."""
+    levels = (math.prod(-(-side >> level) for side in size) * width for level, width in enumerate(widths, 1))
+    return max(math.prod(size) * channels, *levels)
 
 
 def _parameters(stage: LocalizerConfig) -> int:

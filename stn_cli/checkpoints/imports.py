@@ -19,22 +19,9 @@ import torch
 from torch import Tensor
 
 from stn_cli.errors import ModelError, UsageError
-from stn_cli.networks.config import (
-    Conv,
-    Flatten,
-    Layer,
-    Linear,
-    LocalizerConfig,
-    MaxPool,
-    MeanPool,
-    ModelConfig,
-    Norm,
-    Relu,
-    SequenceConfig,
-    Size,
-    TransformConfig,
-)
+from stn_cli.networks.config import LocalizerConfig, ModelConfig, Size, TransformConfig
 from stn_cli.networks.model import Rectifier
+from stn_cli.networks.sequence import Conv, Flatten, Layer, Linear, MaxPool, MeanPool, Norm, Relu, SequenceConfig
 
 Weights = Mapping[str, Tensor]
 LAYOUTS = ("pytorch-tutorial", "lprnet", "clova-tps", "aster")

@@ -4,17 +4,8 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from stn_cli.networks.config import (
-    ClassifierConfig,
-    Conv,
-    Linear,
-    LocalizerConfig,
-    ModelConfig,
-    Norm,
-    ReaderConfig,
-    SequenceConfig,
-    Size,
-)
+from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig, Size
+from stn_cli.networks.sequence import Conv, Linear, Norm, SequenceConfig
 
 Shape = tuple[int, ...]
 Named = Iterator[tuple[str, Shape]]

@@ -10,19 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stn_cli.networks.config import (
-    Conv,
-    Flatten,
-    Layer,
-    Linear,
-    LocalizerConfig,
-    MaxPool,
-    MeanPool,
-    Norm,
-    SequenceConfig,
-    Size,
-)
+from stn_cli.networks.config import LocalizerConfig, Size
 from stn_cli.networks.limited import limited
+from stn_cli.networks.sequence import Conv, Flatten, Layer, Linear, MaxPool, MeanPool, Norm, SequenceConfig
 
 _LAST_LEVEL = 7
 """Layers of a convolutional trunk's last level, with the flattening."""

@@ -32,7 +32,15 @@ def test_a_checkpoint_with_something_wrong_is_refused(folder, name):
     assert not (folder / "ran").exists()
 
 
-@pytest.mark.parametrize("changes", [{"input_size": [256] * 3, "widths": [512]}, {"input_size": [1024] * 3}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_size": [256] * 3, "widths": [512]},
+        {"input_size": [1024] * 3},
+        {"input_size": [1024, 1024, 500], "widths": [1, 1, 1]},
+        {"input_size": [400] * 3, "widths": [1, 1024, 1], "hidden": 1},
+    ],
+)
 def test_volumes_that_no_memory_holds_are_refused_by_the_header_alone(changes):
     stage = {"transform": {"kind": "affine3d"}, "input_size": [32] * 3, "channels": 1, "widths": [8], **changes}
     header = {"schema": SCHEMA, "name": "large", "model": {"stages": [stage]}, "graphs": {"localizer.onnx": "0" * 64}}
