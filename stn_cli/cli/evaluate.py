@@ -42,11 +42,14 @@ def evaluate(
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
         from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
         from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
+        from stn_cli.sampling.kinds import LONGEST_SHOWN  # noqa: PLC0415
         from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
 
         engine = open_engine(open_checkpoint(model), device)
         means: Literal["class", "text"] = "text" if engine.model.reader else "class"
-        reading = Reading(labels, means, group_by, validation_share, _LONGEST_SIDE)
+        of_volumes = engine.model.dims == 3
+        longest = LONGEST_SHOWN if of_volumes else _LONGEST_SIDE
+        reading = Reading(labels, means, group_by, validation_share, longest, of_volumes)
         dataset = read_examples(data, reading)
         _check_kind(dataset, engine.model.dims)
         examples = _chosen(dataset, part)
@@ -70,9 +73,9 @@ def _check_kind(dataset: "Dataset", dims: int) -> None:
     from stn_cli.errors import TrainingDataError  # noqa: PLC0415
 
     kinds = {2: "images", 3: "volumes"}
-    if dataset.train.dims != dims:
+    if dataset.dims != dims:
         raise TrainingDataError(
-            f"the data is {kinds[dataset.train.dims]}, the model is of {kinds[dims]}", remedy="Name another of the two."
+            f"the data is {kinds[dataset.dims]}, the model is of {kinds[dims]}", remedy="Name another of the two."
         )
 
 

@@ -50,7 +50,7 @@ def _data(dataset: "Dataset") -> Iterator[str]:
     grey = sum(image.shape[-1] == 1 for image in dataset.train.images)
     colours = "grey" if grey == len(sizes) else "colour" if not grey else "grey and colour"
     span = _size(low) if low == high else f"{_size(low)} to {_size(high)}"
-    named = "volumes   " if dataset.train.dims == 3 else f"images     {colours}, "
+    named = "volumes    " if dataset.train.dims == 3 else f"images     {colours}, "
     yield f"{named}{span} as they are kept"
     if dataset.classes:
         counts = [int((dataset.train.labels == number).sum()) for number in range(len(dataset.classes))]

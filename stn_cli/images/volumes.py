@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import PIL.Image
 from PIL import ImageSequence
+from PIL.TiffImagePlugin import TiffImageFile
 
 from stn_cli.errors import ImageError, UsageError
 from stn_cli.images.containment import contained_pillow
@@ -22,8 +23,16 @@ _NPY = b"\x93NUMPY"
 _TYPES = frozenset(
     ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64"),
 )
-_OF_PAGES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.int32, "F": np.float32}
-"""Pillow's modes of pages, and what they become."""
+_SAMPLE_FORMAT, _SIGNED, _BITS = 339, 2, 258
+_OF_PAGES = {
+    **{("L", 8, 1): "uint8", ("L", 8, 2): "int8", ("I;16", 16, 1): "uint16", ("I;16B", 16, 1): "uint16"},
+    **{("I", 16, 2): "int16", ("I", 32, 2): "int32", ("I", 32, 1): "uint32", ("F", 32, 3): "float32"},
+}
+"""Pillow's mode, bits and sample format of pages, and what these are: Pillow tells neither int8 from uint8, nor uint32
+from int32, and widens int16."""
+_SIGNED_AS = {"int8": "uint8", "int16": "uint16"}
+_AS_PAGES = {**{name: name for name in ("uint8", "uint16", "int32", "float32")}, **_SIGNED_AS}
+"""What Pillow writes as pages, and as what."""
 
 Voxels = np.ndarray[tuple[int, int, int], np.dtype[Any]]
 
@@ -48,7 +57,8 @@ def decode_volume(file: FileData, *, max_voxels: int = MAX_PIXELS) -> Volume:
     if not file.data:
         raise ImageError("is empty")
     is_array = file.data.startswith(_NPY)
-    voxels = checked_voxels(_array(file.data, max_voxels) if is_array else _pages(file.data, max_voxels))
+    stored = _array(file.data, max_voxels) if is_array else _pages(file.data, max_voxels)
+    voxels = checked_voxels(stored)
     return Volume(voxels, "NPY" if is_array else "TIFF", file.sha256, len(file.data))
 
 
@@ -62,12 +72,13 @@ def checked_voxels(array: np.ndarray) -> Voxels:
 
 
 def holds_volume(data: bytes) -> bool:
-    """Whether a file that can be opened is a volume: an array, or a TIFF of several pages."""
+    """Whether a file that can be opened is a volume: an array, or a TIFF of several pages that are alike."""
     if data.startswith(_NPY):
         return True
     try:
         with contained_pillow(), PIL.Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            return int(getattr(image, "n_frames", 1)) > 1
+            pages = [(page.size, page.mode) for page in ImageSequence.Iterator(image)]
+            return len(pages) > 1 and len(set(pages)) == 1
     except Exception:  # whoever reads it will say what is wrong with it
         return False
 
@@ -89,11 +100,13 @@ def encode_volume(voxels: Voxels, format: str) -> bytes:
     if format == "NPY":
         np.save(buffer, voxels, allow_pickle=False)
         return buffer.getvalue()
-    if voxels.dtype not in _OF_PAGES.values():
+    if voxels.dtype.name not in _AS_PAGES:
         raise ImageError(f"TIFF cannot hold pages of {voxels.dtype}; write NPY")
-    first, *others = (PIL.Image.fromarray(page) for page in voxels)
+    plain = voxels.view(_AS_PAGES[voxels.dtype.name])
+    options = {"tiffinfo": {_SAMPLE_FORMAT: _SIGNED}} if voxels.dtype.name in _SIGNED_AS else {}
+    first, *others = (PIL.Image.fromarray(page) for page in plain)
     try:
-        first.save(buffer, "TIFF", save_all=True, append_images=others, compression="tiff_adobe_deflate")
+        first.save(buffer, "TIFF", save_all=True, append_images=others, compression="tiff_adobe_deflate", **options)
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"{len(voxels)} pages cannot be written as TIFF: {error}") from error
     return buffer.getvalue()
@@ -119,26 +132,38 @@ def _array(data: bytes, max_voxels: int) -> Voxels:
 def _pages(data: bytes, max_voxels: int) -> Voxels:
     try:
         with contained_pillow(), PIL.Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            count, mode, size = int(getattr(image, "n_frames", 1)), image.mode, image.size
-            _check_shape((count, size[1], size[0]), max_voxels)
-            voxels = np.empty((count, size[1], size[0]), _OF_PAGES.get(mode, np.uint8))
+            count, (width, height) = int(getattr(image, "n_frames", 1)), image.size
+            _check_shape((count, height, width), max_voxels)
+            dtype = np.dtype(_type_of_page(image))
+            voxels = np.empty((count, height, width), dtype)
             for number, page in enumerate(ImageSequence.Iterator(image), 1):
-                _check_page(page, number, mode, size)
-                voxels[number - 1] = np.asarray(page)
+                if page.size != (width, height) or _type_of_page(page) != dtype.name:
+                    _differs(number)
+                read = np.asarray(page)
+                voxels[number - 1] = read.view(dtype) if read.itemsize == dtype.itemsize else read.astype(dtype)
     except ImageError:
         raise
     except PIL.UnidentifiedImageError as error:
-        raise ImageError("is no volume: neither NumPy's .npy nor TIFF") from error
+        known = ", ".join(sorted(set(_OF_PAGES.values())))
+        raise ImageError(f"is no volume: neither NumPy's .npy, nor TIFF of {known}") from error
     except Exception as error:  # a decoder fed with damaged bytes raises nearly anything
         raise ImageError(f"is damaged: {error}") from error
     return voxels
 
 
-def _check_page(page: PIL.Image.Image, number: int, mode: str, size: tuple[int, int]) -> None:
-    if mode not in _OF_PAGES:
-        raise ImageError(f"has pages of mode {mode}; those of a volume are grey")
-    if (page.size, page.mode) != (size, mode):
-        raise ImageError(f"is no volume: page {number} differs from the first in size or type")
+def _type_of_page(page: PIL.Image.Image) -> str:
+    tags = cast("TiffImageFile", page).tag_v2
+    bits, format = (tags.get(tag, (default,)) for tag, default in ((_BITS, 1), (_SAMPLE_FORMAT, 1)))
+    found = _OF_PAGES.get((page.mode, bits[0], format[0]))
+    if found is None:
+        raise ImageError(
+            f"has pages of mode {page.mode} in {bits[0]} bits; those of a volume are grey, of 8 to 32 bits"
+        )
+    return found
+
+
+def _differs(number: int) -> None:
+    raise ImageError(f"is no volume: page {number} differs from the first in size or type")
 
 
 def _check_type(dtype: np.dtype[Any]) -> None:
@@ -146,10 +171,10 @@ def _check_type(dtype: np.dtype[Any]) -> None:
         raise ImageError(f"holds numbers of type {dtype}; a volume has one of {', '.join(sorted(_TYPES))}")
 
 
-def _check_shape(shape: tuple[int, ...], max_voxels: int = MAX_PIXELS) -> None:
+def _check_shape(shape: tuple[int, ...], max_voxels: int | None = None) -> None:
     if len(shape) != 3:
         raise ImageError(f"has {len(shape)} dimensions; a volume has three, depth × height × width")
     if min(shape) < 2:
-        raise ImageError(f"is no volume: {'×'.join(map(str, shape))} voxels")
-    if math.prod(shape) > max_voxels:
-        raise ImageError(f"{'x'.join(map(str, shape))} voxels exceed the limit of {max_voxels}")
+        raise ImageError("is no volume: along one of its sides it has a single voxel, or none")
+    if max_voxels is not None and math.prod(shape) > max_voxels:  # by a header that may claim anything
+        raise ImageError(f"its voxels exceed the limit of {max_voxels}")

@@ -35,6 +35,8 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
     images = golden.pop("images", None)
     if images is None or images.ndim != checkpoint.header.model.dims + 2 or images.dtype != np.uint8:
         raise ModelError(f"{checkpoint.path / GOLDEN} holds no images")
+    if images.ndim == 5 and images.shape[-1] != 1:
+        raise ModelError(f"{checkpoint.path / GOLDEN} holds volumes of {images.shape[-1]} channels; they have one")
     outputs = _outputs(engine, images)
     if {name: array.shape for name, array in golden.items()} != {name: array.shape for name, array in outputs.items()}:
         raise ModelError(f"{checkpoint.path / GOLDEN} holds other outputs than its model has")

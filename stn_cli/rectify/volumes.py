@@ -1,12 +1,13 @@
 """Rectifying volumes: the same steps as of images, one volume after the other, with torch's sampler."""
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 
-from stn_cli.errors import StorageError
+from stn_cli.errors import DeviceError, ModelError, StorageError
 from stn_cli.geometry import Affine3d, Quality, corners, pixel_points, qualities, volume_size
 from stn_cli.images import Staged, read_file, stage, withdraw
 from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
@@ -17,10 +18,9 @@ from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, skipped_record
 from stn_cli.rectify.plan import Job
 from stn_cli.rectify.record import OutputRecord, Record, SourceRecord, complete, path_text
+from stn_cli.sampling.kinds import LONGEST_SHOWN
 from stn_cli.sampling.volumes import crop, shown
 
-LONGEST_SHOWN = 128
-"""Voxels along a side of the small copy that the nets look at."""
 _HALF_A_VOXEL = 0.5
 _MOST_SOURCES = 4
 
@@ -69,18 +69,25 @@ class VolumePipeline:
             complete(record, location, decision)
             record.output = _output(job, decision, data)
             return record, stage(job.target, data)
-        except StorageError:
+        except (StorageError, ModelError, DeviceError):
             raise
         except Exception as error:  # whatever happens to one volume must not end the run
             return failed(record, error), None
 
 
 def locate(engine: Engine, voxels: Voxels, options: RectifyOptions) -> tuple[Location, Decision]:
-    """What a model says of a volume, and what is to be done with it."""
-    located = engine.locate([shown(voxels, LONGEST_SHOWN)[..., None]], [voxels.shape])
-    (location,) = located
-    (quality,) = qualities(located.transforms)
-    found = cast("Affine3d", location.transform)
+    """What a model says of a volume, and what is to be done with it.
+
+    Nets see volumes in the middle of a cube. The frame that they find is stated as it lies about the volume instead,
+    so that a volume that is upright is shown as it is, and a flat one stays flat.
+    """
+    try:
+        located = engine.locate([shown(voxels, LONGEST_SHOWN)[..., None]], [voxels.shape])
+    except engine.out_of_memory as error:
+        raise DeviceError("the device has not enough memory for a single volume") from error
+    found = cast("Affine3d", located.transforms[0] @ engine.whole([voxels.shape])[0].inverse())
+    location = dataclasses.replace(next(iter(located)), transform=found)
+    (quality,) = qualities(found[None])
     reason = _why_unchanged(found, location.confidence, quality, voxels.shape, engine, options)
     if reason is not None:
         return location, Decision(Affine3d.identity(), options.size or voxels.shape, quality, reason)

@@ -16,7 +16,7 @@ from stn_cli.training.examples import Examples
 from stn_cli.training.overlap import overlap
 
 SCHEMA = "stn.evaluation/1"
-_BATCH = 64
+_BATCH, _BATCH_OF_VOLUMES = 64, 4
 _BINS = 10
 _RIGHT = 0.1
 """A pose counts as right when its corners err by less than this share of the frame's height, on average."""
@@ -181,8 +181,9 @@ def worst(cases: Sequence[Case], count: int) -> list[Case]:
 
 def _cases(engine: Engine, examples: Examples) -> Iterator[Case]:
     truths = _truths(engine, examples)
-    for first in range(0, len(examples), _BATCH):
-        images = examples.images[first : first + _BATCH]
+    together = _BATCH if engine.model.dims == 2 else _BATCH_OF_VOLUMES
+    for first in range(0, len(examples), together):
+        images = examples.images[first : first + together]
         sizes = [image.shape[:-1] for image in images]
         smalls = [small_copy(image) for image in images]
         located = engine.locate(smalls, sizes)

@@ -7,3 +7,6 @@ Fill = Literal["border"] | tuple[float, ...]
 """What lies outside the source: its border pixels continued, or one value a channel (a single value serves all)."""
 
 RESAMPLES: tuple[Resample, ...] = ("auto", "bilinear", "bicubic", "nearest")
+
+LONGEST_SHOWN = 128
+"""Voxels along a side of the small copy of a volume that nets look at."""

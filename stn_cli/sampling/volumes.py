@@ -1,5 +1,7 @@
 """Volumes as arrays: what nets are shown of them, and crops of any size read slab by slab."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,8 @@ def shown(voxels: np.ndarray, longest: int) -> Float32[np.ndarray, "d h w"]:
     Averages over boxes where it has to shrink; a volume of one value is 0 all over.
     """
     low, high = float(voxels.min()), float(voxels.max())
+    if not math.isfinite(high - low):
+        return shown(voxels / 4, longest)
     values = torch.from_numpy(voxels.astype(_wide(voxels)))
     scale = longest / max(voxels.shape)
     if scale < 1:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 import torch
 
-from stn_cli.errors import UsageError
+from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import check_objectives, prepare
 from stn_cli.training.defaults import Wishes, suited
@@ -71,7 +71,11 @@ def plan(
         assert config.text is not None
         return Plan(read_lettering(data, config.text), config, resources)
     checked = _converted({**given, "stages": given.get("stages") or msgspec.to_builtins(TrainConfig().stages)})
-    dataset = read_examples(data, _reading(checked))
+    dataset = read_examples(data, _reading(checked, _wants_volumes(given, wishes)))
+    if not len(dataset.train):
+        raise TrainingDataError(
+            "the data names no part to learn from", remedy="Name a folder train/, or leave the names of parts out."
+        )
     config = suited(dataset, given, wishes)
     check_objectives(dataset, config)
     return Plan(dataset, config, resources)
@@ -110,7 +114,15 @@ def _converted(given: dict[str, Any]) -> TrainConfig:
         raise UsageError(f"these options do not fit together: {error}") from error
 
 
-def _reading(config: TrainConfig) -> Reading:
+def _wants_volumes(given: dict[str, Any], wishes: Wishes | None) -> bool | None:
+    """Whether a network of volumes was asked for; None if nothing was said of it."""
+    if wishes is not None and wishes.transform is not None:
+        return wishes.transform.kind == "affine3d"
+    stages = _converted({"stages": given["stages"]}).stages if given.get("stages") else ()
+    return stages[0].transform.kind == "affine3d" if stages else None
+
+
+def _reading(config: TrainConfig, volumes: bool | None) -> Reading:
     means: Literal["class", "text"] | None = None
     if "classify" in config.objectives or "read" in config.objectives:
         means = "class" if "classify" in config.objectives else "text"
@@ -120,4 +132,5 @@ def _reading(config: TrainConfig) -> Reading:
         group_by=config.group_by,
         validation_share=config.validation_share,
         longest_side=max(_LEAST_KEPT, config.canvas),
+        volumes=volumes,
     )

@@ -112,7 +112,8 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     if "straighten" in objectives and dataset.train.corners is None:
         chosen["scenes"] = (Scene(),)
     if wishes.output_size is not None:
-        chosen["reader_size" if "read" in objectives else "classifier_size"] = wishes.output_size
+        parts = {"classify": "classifier_size", "read": "reader_size"}
+        chosen |= {parts[objective]: wishes.output_size for objective in objectives if objective in parts}
     try:
         return msgspec.convert({**msgspec.to_builtins(chosen), **given}, TrainConfig)
     except msgspec.ValidationError as error:
@@ -141,8 +142,9 @@ def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
     settings: dict[str, Any] = {"transform": transform, "input_size": size}
     settings |= _OF_VOLUMES if transform.kind == "affine3d" else {}
     settings |= {"angle_bins": 36} if transform.kind in ("similarity", "affine") else {"limits": Limits()}
-    budget = {"batch_size": 64, "steps": 3000} if transform.kind == "affine3d" else {}
-    return {"stages": _in_series(LocalizerConfig(**settings), wishes), **budget}
+    of_volumes = {"batch_size": 64, "steps": 3000, "classifier_size": _sides(canvas, 40, transform)}
+    stages = _in_series(LocalizerConfig(**settings), wishes)
+    return {"stages": stages, **(of_volumes if transform.kind == "affine3d" else {})}
 
 
 def _weakly_supervised(

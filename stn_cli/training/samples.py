@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from stn_cli.geometry import BorderLayout, Projective
 from stn_cli.training.config import Augment, Scene, TrainConfig
 from stn_cli.training.examples import Examples
-from stn_cli.training.scenes import Drawn, draw
+from stn_cli.training.scenes import draw
 from stn_cli.training.text.config import TextScene
 
 _CLUTTER_SOURCES = 8
@@ -99,15 +99,16 @@ class DistortedSamples(DrawnSamples):
     def draw(self, rng: np.random.Generator) -> Batch:
         images, scenes = self.uprights.images, self.config.scenes
         chosen, number = int(rng.integers(len(images))), self.random_scene(rng)
-        drawn = self._draw(rng, images[chosen], scenes[number])
-        canvas = drawn.canvas if self.config.channels == 3 else _luminance(drawn.canvas)
-        label = int(self.uprights.labels[chosen])
-        return one_sample(canvas, _corners(drawn.truth), label, number, self.texts[chosen])
+        canvas, truth = self.distorted(rng, images[chosen], scenes[number])
+        return one_sample(canvas, truth, int(self.uprights.labels[chosen]), number, self.texts[chosen])
 
-    def _draw(self, rng: np.random.Generator, image: np.ndarray, scene: Scene) -> Drawn:
+    def distorted(self, rng: np.random.Generator, image: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+        """A canvas (*size, c) uint8, and where the corners of the upright frame lie on it, normalised."""
         images = self.uprights.images
         others = [images[i] for i in rng.integers(0, len(images), _CLUTTER_SOURCES)] if scene.clutter[1] else []
-        return draw(rng, image, others, scene, self.config.canvas, ink=self.config.foreground == "ink")
+        drawn = draw(rng, image, others, scene, self.config.canvas, ink=self.config.foreground == "ink")
+        canvas = drawn.canvas if self.config.channels == 3 else _luminance(drawn.canvas)
+        return canvas, _corners(drawn.truth)
 
 
 class GivenSamples(Samples):

@@ -12,12 +12,13 @@ from stn_cli.geometry import Affine3d, Transform, corners, grid, letterbox
 from stn_cli.geometry.arrays import like
 from stn_cli.networks.limited import affine3d
 from stn_cli.sampling.differentiable import sample
-from stn_cli.training.config import Augment, Scene, TrainConfig
-from stn_cli.training.examples import Examples
-from stn_cli.training.samples import Batch, DrawnSamples, GivenSamples, encoded, one_sample
+from stn_cli.training.config import Augment, Scene
+from stn_cli.training.samples import Batch, DistortedSamples, GivenSamples
 
 _NOISE = 12.0
 """Grey levels, at most."""
+_MOST_ENLARGED, _LEAST_BALL = 3.0, 0.5
+"""A flat volume would have to grow beyond recognition to hide its edges, and the largest ball in it shows nothing."""
 
 
 class GivenVolumes(GivenSamples):
@@ -42,20 +43,12 @@ class GivenVolumes(GivenSamples):
         return Batch(torch.from_numpy(canvas), unknown, self.labels[rows], scene, self.texts[rows])
 
 
-class DistortedVolumes(DrawnSamples):
+class DistortedVolumes(DistortedSamples):
     """Upright volumes turned about all axes, scaled and moved; their frame is a cube."""
 
-    def __init__(self, uprights: Examples, config: TrainConfig, *, seed: int, length: int) -> None:
-        super().__init__(config.scenes, seed=seed, length=length)
-        self.uprights, self.config = uprights, config
-        self.texts = encoded(uprights, config.alphabet)
-
-    def draw(self, rng: np.random.Generator) -> Batch:
-        images, scenes = self.uprights.images, self.config.scenes
-        chosen, number = int(rng.integers(len(images))), self.random_scene(rng)
-        canvas, truth = _drawn(rng, images[chosen], scenes[number], self.config.canvas)
-        points = truth(like(corners(3), truth.theta)).numpy()
-        return one_sample(canvas, points, int(self.uprights.labels[chosen]), number, self.texts[chosen])
+    def distorted(self, rng: np.random.Generator, image: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+        canvas, truth = _drawn(rng, image, scene, self.config.canvas)
+        return canvas, truth(like(corners(3), truth.theta)).numpy()
 
 
 def _drawn(rng: np.random.Generator, volume: np.ndarray, scene: Scene, side: int) -> tuple[np.ndarray, Affine3d]:
@@ -63,13 +56,12 @@ def _drawn(rng: np.random.Generator, volume: np.ndarray, scene: Scene, side: int
     extent = math.exp(rng.uniform(*np.log(scene.extent)))
     angles, shears = np.radians(scene.rotation) * rng.uniform(-1, 1, 3), scene.shear * rng.uniform(-1, 1, 3)
     shift = max(0.0, 1 - extent) * scene.reach * rng.uniform(-1, 1, 3)
-    shows_edges, fills = rng.random() < scene.edges, rng.random() < 0.5
+    covering = rng.uniform(1.0, 1.25) * _covering(volume, _pose(1.0, angles, shears, np.zeros(3)))
+    shows_edges, fills = rng.random() < scene.edges, rng.random() < 0.5 and covering <= _MOST_ENLARGED
+    shows_edges |= not fills and min(volume.shape[:3]) < _LEAST_BALL * max(volume.shape[:3])
     if fills and not shows_edges:
-        extent, shift = 1.0, np.zeros(3)
+        extent, shift = covering, np.zeros(3)
     truth = _pose(extent, angles, shears, shift)
-    if fills and not shows_edges:
-        reach = _frame(volume).inverse()(truth.inverse()(like(corners(3), truth.theta)))
-        truth = _pose(float(reach.abs().max()) * rng.uniform(1.0, 1.25), angles, shears, shift)
     seen = _frame(volume) @ truth.inverse()
     values = _read(volume, seen, side)
     if not fills or shows_edges:
@@ -78,6 +70,12 @@ def _drawn(rng: np.random.Generator, volume: np.ndarray, scene: Scene, side: int
         values = ground + cover.numpy().reshape(values.shape) * (values - ground)
     values = values + rng.standard_normal(values.shape, dtype=np.float32) * rng.uniform(0, _NOISE)
     return _grey(values)[..., None], truth
+
+
+def _covering(volume: np.ndarray, pose: Transform) -> float:
+    """How many times larger the volume has to be, in a pose about the middle, to cover the whole canvas."""
+    within = _frame(volume)(pose.inverse()(like(corners(3), pose.theta)))
+    return float(within.abs().max())
 
 
 def _pose(extent: float, angles: np.ndarray, shears: np.ndarray, shift: np.ndarray) -> Affine3d:

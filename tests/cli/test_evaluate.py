@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -118,3 +119,18 @@ def test_the_worst_are_wrong_and_sure_of_it():
         case(3, right=False, sure=0.99, iou=0.95),
     ]
     assert [one.number for one in worst(cases, 3)] == [3, 1, 2]
+
+
+@pytest.mark.parametrize("parts", [("validation", "test"), ("test",)])
+def test_data_without_a_training_part_is_measured_and_not_trained_on(tmp_path, parts):
+    for part in parts:
+        for number, path in enumerate(sorted(SAMPLES.glob("*.png"))[:8]):
+            folder = tmp_path / "data" / part / str(number % 2)
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder)
+    run = stn("evaluate", "digits", tmp_path / "data", "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["images"] == 8
+    refused = stn("train", tmp_path / "data", "-o", tmp_path / "run")
+    assert refused.returncode == 9, refused.stderr
+    assert "no part to learn from" in refused.stderr

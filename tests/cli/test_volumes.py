@@ -8,7 +8,11 @@ import tifffile
 from scipy import ndimage
 
 import stn_cli
+from stn_cli.checkpoints.export import write_checkpoint
+from stn_cli.checkpoints.header import Metrics
 from stn_cli.errors import ImageError, UsageError
+from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.model import Rectifier
 from tests.cli.test_rectify import records, stn
 from tests.training.test_volumes import write_folders
 
@@ -170,3 +174,27 @@ def test_from_python(bars):
         model(voxels[0])
     with pytest.raises(UsageError):
         model(voxels, size=(3, 4))
+
+
+@pytest.fixture(scope="module")
+def never_moves(tmp_path_factory):
+    """A model whose net has learned nothing: it finds every volume upright."""
+    folder = tmp_path_factory.mktemp("still")
+    stage = LocalizerConfig(
+        transform=TransformConfig("affine3d"), input_size=(16, 16, 16), widths=(2, 2), hidden=4, channels=1
+    )
+    model = Rectifier(ModelConfig(stages=(stage,))).eval()
+    write_checkpoint(model, folder, name="still", description="", training={}, metrics=Metrics())
+    return stn_cli.load(folder)
+
+
+@pytest.mark.parametrize("shape", [(12, 12, 12), (4, 40, 40), (30, 6, 12)])
+def test_an_upright_volume_of_any_aspect_is_known_as_such(never_moves, shape):
+    voxels = np.random.default_rng(0).random(shape)
+    found = never_moves(voxels)
+    assert "straight already" in found.unchanged
+    assert found.quality.out_of_frame == 0
+    np.testing.assert_array_equal(found.crop, voxels)
+    always = never_moves(voxels, always=True)
+    assert always.unchanged is None
+    np.testing.assert_allclose(always.crop, voxels, atol=1e-6)

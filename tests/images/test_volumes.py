@@ -35,6 +35,14 @@ def voxels(dtype, shape=(3, 4, 5)):
     return np.random.default_rng(0).uniform(0, 100, shape).astype(dtype)
 
 
+def extremes(dtype, shape=(4, 6, 8)):
+    """Numbers over the whole range of a type."""
+    if np.dtype(dtype).kind == "f":
+        return voxels(dtype, shape)
+    limits = np.iinfo(dtype)
+    return np.random.default_rng(0).integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
 def tiff(pages):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pages, photometric="minisblack")
@@ -52,18 +60,20 @@ def test_an_array_of_numpy(dtype, order):
     assert volume.voxels.dtype.isnative
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32"])
 def test_the_pages_of_a_tiff(dtype):
-    pages = voxels(dtype, (4, 6, 8))
+    pages = extremes(dtype)
     volume = decode_volume(file(tiff(pages)))
     np.testing.assert_array_equal(volume.voxels, pages)
     assert (volume.voxels.dtype, volume.format) == (np.dtype(dtype), "TIFF")
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32"])
 def test_what_is_written_as_tiff_others_read(dtype):
-    pages = voxels(dtype, (4, 6, 8))
-    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(encode_volume(pages, "TIFF"))), pages)
+    pages = extremes(dtype)
+    read = tifffile.imread(io.BytesIO(encode_volume(pages, "TIFF")))
+    np.testing.assert_array_equal(read, pages)
+    assert read.dtype == pages.dtype
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -127,8 +137,9 @@ def of_two_sizes():
         (npy(np.zeros((0, 4, 4))), "is no volume"),
         (npy(np.full((2, 2, 2), np.nan)), "not finite"),
         (npy(np.full((2, 2, 2), np.inf, np.float32)), "not finite"),
-        (b"GIF89a", "neither NumPy's .npy nor TIFF"),
+        (b"GIF89a", "neither NumPy's .npy, nor TIFF of float32"),
         (tiff(voxels("uint8", (4, 6, 8)))[:150], "is damaged|neither"),
+        (tiff(voxels("float64", (4, 6, 8))), "nor TIFF of float32"),
         (with_rgb(), "pages of mode RGB"),
         (of_two_sizes(), "page 2 differs from the first"),
         (tiff(voxels("uint8", (1, 6, 8))[0]), "is no volume"),
@@ -140,8 +151,21 @@ def test_what_is_no_volume_says_why(data, message):
 
 
 def test_a_large_one_is_refused_by_its_header():
-    with pytest.raises(ImageError, match="3x4x5 voxels exceed the limit of 59"):
+    with pytest.raises(ImageError, match="exceed the limit of 59"):
         decode_volume(file(npy(voxels("uint8"))), max_voxels=59)
+    assert decode_volume(file(npy(voxels("uint8"))), max_voxels=60).voxels.size == 60
+
+
+@pytest.mark.parametrize("shape", ["(0x{}, 2, 2)", "(2, 0x{}, 0)", "(0x{}, 1, 1)"])
+def test_a_side_of_thousands_of_digits_is_a_failure_like_others(shape):
+    header = ("{'descr': '|u1', 'fortran_order': False, 'shape': " + shape.format("f" * 9000) + "}\n").encode()
+    with pytest.raises(ImageError):
+        decode_volume(file(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8)))
+
+
+def test_a_limit_above_the_usual_one_is_one(monkeypatch):
+    monkeypatch.setattr("stn_cli.images.volumes.MAX_PIXELS", 10)
+    assert decode_volume(file(npy(voxels("uint8"))), max_voxels=100).voxels.size == 60
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 2)), np.zeros((2, 2, 2, 2)), np.full((2, 2, 2), np.nan)])
@@ -154,6 +178,7 @@ def test_which_files_hold_volumes():
     assert holds_volume(npy(voxels("uint8")))
     assert holds_volume(tiff(voxels("uint8")))
     assert not holds_volume(tiff(voxels("uint8")[0]))
+    assert not holds_volume(of_two_sizes())
     assert not holds_volume(b"nothing")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.training.defaults import objectives_of
-from stn_cli.training.examples import Reading, reading
+from stn_cli.training.examples import Reading, decoding
 from stn_cli.training.examples import read_examples as read
 
 
@@ -322,7 +322,7 @@ def test_too_little_and_nothing_are_refused(tmp_path):
 
 
 def test_more_images_than_the_memory_holds_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "_half_of_memory", lambda: 1000)
+    monkeypatch.setattr(decoding, "_half_of_memory", lambda: 1000)
     with pytest.raises(TrainingDataError, match="half of this machine's memory"):
         read([write(tmp_path, CLASSES)])
 

@@ -122,6 +122,14 @@ def test_every_transform_alone_in_series_and_shared_trains(name, stages, tmp_pat
     assert len(moved) == (1 if stages.shared else stages.stages)
 
 
+def test_a_size_of_crops_is_that_of_all_that_read_them():
+    data = dataset(texts=True)
+    both = Examples(data.train.images, np.arange(90) % 2, ("a", "b"), data.train.texts)
+    given = {"objectives": ["classify", "read"]}
+    config = suited(Dataset(both, both, both.chosen([]), "", ""), given, Wishes(output_size=(32, 96)))
+    assert (config.classifier_size, config.reader_size) == ((32, 96), (32, 96))
+
+
 def test_a_reader_learns_to_spell(tmp_path):
     said = Said()
     _, checkpoint = trained(dataset(400, texts=True), tmp_path, said, steps=250, validate_every=250, ema=0.9)

@@ -18,11 +18,13 @@ from stn_cli.geometry import Affine3d, corners, grid, letterbox
 from stn_cli.rectify.engine import open_engine, small_copy
 from stn_cli.reports.run import train_and_report
 from stn_cli.training.api import Plan, Resources, plan, run
+from stn_cli.training.config import Scene
 from stn_cli.training.data import prepare
 from stn_cli.training.defaults import Wishes, suited, transform_called
-from stn_cli.training.examples import Dataset, Examples, read_examples
+from stn_cli.training.examples import Dataset, Examples, Reading, read_examples
 from stn_cli.training.loop import Trainer
 from stn_cli.training.validation import measured
+from stn_cli.training.volumes import _drawn
 from tests.sampling.images import scipy_crop
 from tests.training.said import Said
 
@@ -87,7 +89,17 @@ def test_class_folders_of_arrays(tmp_path):
     assert all(image.shape == (12, 14, 16, 1) and image.dtype == np.uint8 for image in both)
     assert {(int(image.min()), int(image.max())) for image in both} == {(0, 255)}
     (problem,) = [each for each in found.problems if "cannot be read" in each.what]
-    assert [where.partition(":")[0] for where in problem.where] == ["deep/broken.npy", "deep/picture.png"]
+    assert [where.partition(":")[0] for where in problem.where] == ["deep/broken.npy"]
+    (problem,) = [each for each in found.problems if "among volumes" in each.what]
+    assert problem.where == ("deep/picture.png",)
+
+
+def test_a_few_arrays_beside_images_are_none(tmp_path):
+    for number in range(4):
+        Image.new("L", (20, 20), 50 * number).save(tmp_path / f"{number}.png")
+    np.save(tmp_path / "labels.npy", np.zeros((4, 4, 4)))
+    found = read_examples([tmp_path])
+    assert (found.dims, len(found.train) + len(found.validation)) == (2, 4)
 
 
 def test_tiffs_of_pages_are_volumes_and_of_one_page_images(tmp_path):
@@ -100,6 +112,7 @@ def test_tiffs_of_pages_are_volumes_and_of_one_page_images(tmp_path):
     assert read_examples([tmp_path / "stacks"]).train.dims == 3
     assert read_examples([tmp_path / "stacks"]).layout == "volumes"
     assert read_examples([tmp_path / "pictures"]).train.dims == 2
+    assert read_examples([tmp_path / "stacks"], Reading(volumes=False)).train.dims == 2
 
 
 def test_large_volumes_are_kept_small(tmp_path):
@@ -136,6 +149,28 @@ def test_what_volumes_do_not_have_is_refused(tmp_path, given):
     config = settings(dataset(), **given)
     with pytest.raises(UsageError):
         Trainer(config, prepare(dataset(), config), tmp_path)
+
+
+def test_objectives_of_volumes_add_up(tmp_path):
+    given = {"objectives": ["straighten", "classify"], "scenes": [{}], "steps": 2, "batch_size": 4, "validate_every": 2}
+    config = suited(dataset(), {**given, "validation_samples": 8})
+    assert config.classifier_size == (16, 16, 16)
+    assert Trainer(config, prepare(dataset(), config), tmp_path, workers=0).train()
+
+
+@pytest.mark.parametrize("size", [(12, 12, 12), (12, 14, 16), (8, 16, 16), (3, 16, 16)])
+def test_a_volume_that_fills_the_canvas_covers_it(size):
+    volume = np.full((*size, 1), 200, np.uint8)
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(30):
+        canvas, truth = _drawn(rng, volume, Scene(rotation=30.0, edges=0.0), 16)
+        at = letterbox(size, (1, 1, 1))(Affine3d(truth.theta.numpy()).inverse()(corners(3)))
+        if np.abs(at).max() <= 1:
+            covered += 1
+            assert canvas.min() > 100, "nothing but the volume and noise"
+            assert np.linalg.det(truth.theta.numpy().reshape(3, 4)[:, :3]) <= 3.0**3 + 1e-6
+    assert (covered > 0) == (size != (3, 16, 16)), "but for flat ones, which would have to grow too much"
 
 
 def test_held_out_volumes_lie_in_the_middle_of_their_cube():

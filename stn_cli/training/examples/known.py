@@ -131,6 +131,11 @@ class Dataset:
         return self.train.classes
 
     @property
+    def dims(self) -> int:
+        """2 of images, 3 of volumes."""
+        return next(part.dims for part in (self.train, self.validation, self.test) if len(part))
+
+    @property
     def fingerprint(self) -> str:
         """The same for the same examples in the same parts; the test part does not count."""
         return f"{self.train.fingerprint}-{self.validation.fingerprint}"

@@ -1,105 +1,46 @@
 """From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
 
-import math
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import cv2
 import numpy as np
 
-from stn_cli.errors import ImageError, TrainingDataError
-from stn_cli.images import FORMAT_OF_SUFFIX, FileData, decode_data
-from stn_cli.images.volumes import VOLUME_OF_SUFFIX, decode_volume, holds_volume
+from stn_cli.errors import TrainingDataError
+from stn_cli.images import FORMAT_OF_SUFFIX
+from stn_cli.images.volumes import VOLUME_OF_SUFFIX, holds_volume
+from stn_cli.training.examples.decoding import Decoded, decoded_images
 from stn_cli.training.examples.files import Files, open_files
+from stn_cli.training.examples.found import Entry, Found, Reading
 from stn_cli.training.examples.idx import idx_pairs, read_idx_pair
-from stn_cli.training.examples.known import PARTS, Dataset, Examples, Part, Problem
-from stn_cli.training.examples.splits import digest, group_of, held_out, part_called
+from stn_cli.training.examples.known import PARTS, Dataset, Examples, Part
+from stn_cli.training.examples.splits import held_out, part_called
 from stn_cli.training.examples.tables import SUFFIXES, Row, read_entry, read_table, table_names
 
-_SUFFIXES = FORMAT_OF_SUFFIX.keys() | {".npy"}
-_READ_AHEAD = 1024
 _SIDECARS = (".json", ".cls", ".txt", ".gt.txt")
 """In this order, so that what JSON says in passing gives way to what a file of its own says."""
 _FEW_LABELS = 10
 """Labels of no name are classes if each is given to so many images or more, on average; else transcriptions."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How data is to be read.
-
-    Attributes:
-        labels: a table, if it is not called `labels` and beside the images.
-        label_means: what a label of no name is; None: as many images as share it suggest.
-        group_by: regular expression of what in a name says which images stay in one part.
-        validation_share: of what is trained on, held out where the data names no such part.
-        longest_side: images, and volumes, are kept in memory at most this large.
-    """
-
-    labels: Path | None = None
-    label_means: Literal["class", "text"] | None = None
-    group_by: str | None = None
-    validation_share: float = 0.1
-    longest_side: int = 96
-
-
-class _Entry(NamedTuple):
-    """An image that is to be read, and what is known of it."""
-
-    name: str
-    pixels: Callable[[], np.ndarray]  # (h, w, c), or (d, h, w) of a volume
-    row: Row
-    part: Part | None
-
-
-@dataclass
-class _Found:
-    """All that was found, before it is read."""
-
-    entries: list[_Entry] = field(default_factory=list)
-    layouts: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    classes: set[str] = field(default_factory=set)
-    volumes: bool = False
-
-    def take(self, files: Files, name: str, row: Row, part: Part | None) -> None:
-        """One more image, which is read later."""
-
-        def pixels() -> np.ndarray:
-            try:
-                file = FileData(files.read(name), sha256="")
-            except OSError as error:
-                raise ImageError(f"cannot be read: {error.strerror}") from error
-            return decode_volume(file).voxels if self.volumes else decode_data(file).pixels
-
-        self.entries.append(_Entry(name, pixels, row, part))
-
-    def report(self, what: str, remedy: str, where: Sequence[str]) -> None:
-        if where:
-            self.problems.append(Problem(what, remedy, tuple(where)))
-
-
 def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Dataset:
     """All images of the folders and archives, in parts; classes of one name are one class.
 
-    They are volumes where a `.npy` is among them, or where all are TIFF and the first has several pages.
+    They are volumes where there are more `.npy` than images, or where all are TIFF and the first has pages alike.
 
     Raises:
         TrainingDataError: a folder is missing or damaged, or fewer than two images can be read.
         UsageError: `group_by` is no expression, or does not match a name.
     """
     reading = reading or Reading()
-    found = _Found()
+    found = Found()
     opened = [open_files(root) for root in roots]
-    found.volumes = any(map(_holds_volumes, opened))
+    found.volumes = _are_volumes(opened, reading)
     for files in opened:
         _find(files, reading, found)
-    decoded = _decoded(found, reading)
+    decoded = decoded_images(found, reading)
     if len(decoded) < 2:
         named = ", ".join(map(str, roots))
         first = f" ({found.problems[0].where[0]})" if found.problems else ""
@@ -121,11 +62,14 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
     return Dataset(train, validation, test, _layout(found.layouts), split, tuple(found.problems))
 
 
-def _find(files: Files, reading: Reading, found: _Found) -> None:
+def _find(files: Files, reading: Reading, found: Found) -> None:
     pairs = [] if found.volumes else list(idx_pairs(files))
     for images, labels in pairs:
         _find_idx(files, images, labels, found)
-    names = [name for name in files.names if _suffix(name) in _SUFFIXES]
+    names = _names(files, volumes=found.volumes)
+    if found.volumes:
+        others = sorted(set(_names(files, volumes=False)) - set(names))
+        found.report("the image lies among volumes", "Leave it, or move it away.", others)
     tables = table_names(files)
     if reading.labels is not None:
         _find_listed(files, _given_table(files, reading.labels), names, found)
@@ -135,26 +79,39 @@ def _find(files: Files, reading: Reading, found: _Found) -> None:
     elif names:
         _find_plain(files, names, found)
     elif not pairs:
-        suffixes = " ".join(sorted(_SUFFIXES))
+        suffixes = " ".join(sorted(FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys()))
         raise TrainingDataError(f"no image in {files.root} (looked for {suffixes}, and idx files)")
 
 
-def _holds_volumes(files: Files) -> bool:
-    names = [name for name in files.names if _suffix(name) in _SUFFIXES]
-    suffixes = {_suffix(name) for name in names}
-    if ".npy" in suffixes or not suffixes or not suffixes <= VOLUME_OF_SUFFIX.keys():
-        return ".npy" in suffixes
+def _are_volumes(opened: Sequence[Files], reading: Reading) -> bool:
+    """A few arrays beside images are features, masks or labels; a few images beside arrays are previews."""
+    named = [(files, name) for files in opened for name in files.names]
+    arrays = [name for _, name in named if suffix_of(name) == ".npy"]
+    stacks = [(files, name) for files, name in named if suffix_of(name) in VOLUME_OF_SUFFIX.keys() - {".npy"}]
+    images = [name for _, name in named if suffix_of(name) in FORMAT_OF_SUFFIX.keys() - VOLUME_OF_SUFFIX.keys()]
+    if images or arrays or not stacks:
+        has_idx = any(True for files in opened for _ in idx_pairs(files))
+        return len(arrays) > len(images) and not has_idx
+    if reading.volumes is not None:
+        return reading.volumes
+    files, name = stacks[0]
     try:
-        return holds_volume(files.read(names[0]))
+        return holds_volume(files.read(name))
     except OSError:  # which is said when it is read
         return False
 
 
-def _suffix(name: str) -> str:
+def _names(files: Files, *, volumes: bool) -> list[str]:
+    """Of what may be images, or volumes."""
+    known = VOLUME_OF_SUFFIX if volumes else FORMAT_OF_SUFFIX
+    return [name for name in files.names if suffix_of(name) in known]
+
+
+def suffix_of(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _find_idx(files: Files, images_name: str, labels_name: str | None, found: _Found) -> None:
+def _find_idx(files: Files, images_name: str, labels_name: str | None, found: Found) -> None:
     images, labels = read_idx_pair(files, images_name, labels_name)
     part = part_called(images_name.rpartition("/")[2].partition("-")[0])
     found.layouts.append("idx files")
@@ -163,7 +120,7 @@ def _find_idx(files: Files, images_name: str, labels_name: str | None, found: _F
     for number, image in enumerate(images):
         row = Row(images_name, class_name=None if labels is None else str(labels[number]))
         name = f"{images_name}[{number}]"
-        found.entries.append(_Entry(name, lambda image=image: image[..., None], row, part))  # type: ignore[misc]
+        found.entries.append(Entry(name, lambda image=image: image[..., None], row, part))  # type: ignore[misc]
 
 
 def _given_table(files: Files, path: Path) -> list[tuple[str, Row]]:
@@ -186,7 +143,7 @@ def _table(files: Files, name: str) -> list[Row]:
         raise TrainingDataError(f"{files.where(name)} cannot be read: {error.strerror}") from error
 
 
-def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[str], found: _Found) -> None:
+def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[str], found: Found) -> None:
     """Images that a table lists, by their paths beside the table, in `images/` there, or below the root."""
     there, rows_of, missing = set(names), {}, []
     for folder, row in rows:
@@ -207,7 +164,7 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
     found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
 
 
-def _find_plain(files: Files, names: Sequence[str], found: _Found) -> None:
+def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
     """Images with a file beside each that says what it shows, in folders that do, or just images."""
     there = set(files.names)
     beside = {name: sidecars for name in names if (sidecars := _sidecars(name, there))}
@@ -271,86 +228,7 @@ def _with_folder(row: Row, name: str) -> Row:
     return replace(row, class_name=_class_folder(name))
 
 
-class _Decoded(NamedTuple):
-    """An image that could be read, as large as it is kept; `corners` normalised, `key` common to those of one part."""
-
-    entry: _Entry
-    pixels: np.ndarray
-    corners: np.ndarray | None
-    key: str
-
-
-def _decoded(found: _Found, reading: Reading) -> list[_Decoded]:
-    decoded: list[_Decoded] = []
-    unreadable: list[str] = []
-    held, most = 0, _half_of_memory()
-    for entry, one in _in_order(found, reading):
-        if isinstance(one, ImageError):
-            unreadable.append(f"{entry.name}: {one}")
-            continue
-        held += one.pixels.nbytes
-        if held > most:
-            raise TrainingDataError(
-                f"the first {len(decoded)} of {len(found.entries)} images take half of this machine's memory",
-                remedy="Train on fewer of them, or on a smaller canvas.",
-            )
-        decoded.append(one)
-    found.report("the image cannot be read", "Repair it, or move it away.", unreadable)
-    return decoded
-
-
-def _in_order(found: _Found, reading: Reading) -> Iterator[tuple[_Entry, _Decoded | ImageError]]:
-    """Images, decoded by threads, some way ahead of whoever takes them."""
-    entries = found.entries
-
-    def read(entry: _Entry) -> _Decoded | ImageError:
-        try:
-            whole = entry.pixels()
-        except ImageError as error:
-            return error
-        pixels = (_volume_at_most if found.volumes else _at_most)(whole, reading.longest_side)
-        key = group_of(entry.name, reading.group_by) if reading.group_by else digest(pixels.tobytes())
-        corners = entry.row.corners
-        if corners is not None and not found.volumes:
-            size = np.array(whole.shape[1::-1]) if entry.row.size is None else entry.row.size
-            corners = corners * 2 / size - 1
-        return _Decoded(entry, pixels, None if found.volumes else corners, key)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(entries), _READ_AHEAD):
-            part = entries[start : start + _READ_AHEAD]
-            yield from zip(part, pool.map(read, part), strict=True)
-
-
-def _half_of_memory() -> float:
-    """Bytes; without bound where the system does not say."""
-    if not hasattr(os, "sysconf"):
-        return math.inf
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-
-
-def _at_most(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """8 bits, no alpha, and no side longer than training needs."""
-    if pixels.dtype != np.uint8:
-        pixels = (pixels // 257).astype(np.uint8)
-    pixels = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
-    height, width, channels = pixels.shape
-    scale = longest / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
-    return np.ascontiguousarray(pixels)
-
-
-def _volume_at_most(voxels: np.ndarray, longest: int) -> np.ndarray:
-    """(d, h, w, 1) in 8 bits, from its least to its largest value, no side longer than training needs."""
-    from stn_cli.sampling.volumes import shown  # noqa: PLC0415  torch, of which those who have images need nothing
-
-    grey: np.ndarray = np.rint(255 * shown(voxels, longest)).astype(np.uint8)
-    return grey[..., None]
-
-
-def _known(decoded: Sequence[_Decoded], reading: Reading, found: _Found) -> Examples:
+def _known(decoded: Sequence[Decoded], reading: Reading, found: Found) -> Examples:
     rows = [one.entry.row for one in decoded]
     are_classes = _label_means(rows, reading) == "class"
     names = [row.class_name or (row.label if are_classes else None) for row in rows]
@@ -382,7 +260,7 @@ def _natural(name: str) -> tuple[bool, int, str]:
     return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
 
-def _split(decoded: Sequence[_Decoded], labels: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
+def _split(decoded: Sequence[Decoded], labels: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
     """The number of the part of each image, and how it came about."""
     parts: list[Part | None] = [one.entry.part for one in decoded]
     named = [part or "train" for part in parts]
@@ -398,7 +276,7 @@ def _split(decoded: Sequence[_Decoded], labels: np.ndarray, reading: Reading) ->
     return numbers, f"{begun}{reading.validation_share:.0%} held out for validation by {how}"
 
 
-def _check_classes(train: Examples, validation: Examples, found: _Found) -> None:
+def _check_classes(train: Examples, validation: Examples, found: Found) -> None:
     for part, name in ((train, "training"), (validation, "validation")):
         missing = [part.classes[number] for number in range(len(part.classes)) if not (part.labels == number).any()]
         found.report(f"the class has no image for {name}", "Add images of it, or split the data yourself.", missing)

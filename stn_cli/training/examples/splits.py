@@ -55,7 +55,7 @@ def held_out(keys: Sequence[str], strata: Sequence[int], share: float) -> np.nda
         members[stratum].append(key)
     chosen = {key for stratum in members.values() for key in _share_of(stratum, share)}
     chosen = chosen or _share_of(list(stratum_of), share)
-    return np.array([key in chosen for key in keys])
+    return np.array([key in chosen for key in keys], dtype=bool)
 
 
 def _share_of(keys: list[str], share: float) -> set[str]:

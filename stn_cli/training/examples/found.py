@@ -1,0 +1,72 @@
+"""What was found in folders and archives, before it is read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from stn_cli.errors import ImageError
+from stn_cli.images import FileData, decode_data
+from stn_cli.images.volumes import decode_volume
+from stn_cli.training.examples.files import Files
+from stn_cli.training.examples.known import Part, Problem
+from stn_cli.training.examples.tables import Row
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data is to be read.
+
+    Attributes:
+        labels: a table, if it is not called `labels` and beside the images.
+        label_means: what a label of no name is; None: as many images as share it suggest.
+        group_by: regular expression of what in a name says which images stay in one part.
+        validation_share: of what is trained on, held out where the data names no such part.
+        longest_side: images, and volumes, are kept in memory at most this large.
+        volumes: what TIFFs of several pages are; None: volumes, if their pages are alike and nothing else is there.
+    """
+
+    labels: Path | None = None
+    label_means: Literal["class", "text"] | None = None
+    group_by: str | None = None
+    validation_share: float = 0.1
+    longest_side: int = 96
+    volumes: bool | None = None
+
+
+class Entry(NamedTuple):
+    """An image that is to be read, and what is known of it."""
+
+    name: str
+    pixels: Callable[[], np.ndarray]  # (h, w, c), or (d, h, w) of a volume
+    row: Row
+    part: Part | None
+
+
+@dataclass
+class Found:
+    """All that was found, before it is read."""
+
+    entries: list[Entry] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
+    volumes: bool = False
+
+    def take(self, files: Files, name: str, row: Row, part: Part | None) -> None:
+        """One more image, which is read later."""
+
+        def pixels() -> np.ndarray:
+            try:
+                file = FileData(files.read(name), sha256="")
+            except OSError as error:
+                raise ImageError(f"cannot be read: {error.strerror}") from error
+            return decode_volume(file).voxels if self.volumes else decode_data(file).pixels
+
+        self.entries.append(Entry(name, pixels, row, part))
+
+    def report(self, what: str, remedy: str, where: Sequence[str]) -> None:
+        if where:
+            self.problems.append(Problem(what, remedy, tuple(where)))
