@@ -13,8 +13,8 @@ from jaxtyping import Float, Float32, Float64
 
 from stn_cli.geometry import Transform
 
-Knots = Float64[np.ndarray, "_ _ 2"]
-"""Positions (x, y) in the source, 0…1 across it, of knots from one corner of the crop to the other."""
+Knots = Float64[np.ndarray, "2 _ _"]
+"""x and y in the source, 0…1 across it, of knots from one corner of the crop to the other."""
 
 _CELL = 8
 """Pixels of the crop between two knots, to begin with, where that takes neither too few nor too many cells."""
@@ -57,30 +57,27 @@ def lattices(
     return found
 
 
-def between(
-    knots: Float32[np.ndarray, "m n 2"], size: tuple[int, ...], rows: slice
-) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+def between(knots: Float32[np.ndarray, "2 m n"], size: tuple[int, ...], rows: slice) -> Float32[np.ndarray, "2 h w"]:
     """What the knots say, x and y, at the pixel centres of some rows of a crop of `size`."""
-    down = _weights(len(knots) - 1, size[0], rows.start, rows.stop)
-    along = _weights(len(knots[0]) - 1, size[1], 0, size[1])
-    x, y = (down @ knots[..., axis] @ along.T for axis in (0, 1))
-    return x, y
+    _, m, n = knots.shape
+    down, along = _weights(m - 1, size[0], rows.start, rows.stop), _weights(n - 1, size[1], 0, size[1])
+    positions: np.ndarray = down @ knots @ along.T
+    return positions
 
 
-def _knots(transforms: Transform, rows: int, columns: int) -> Float64[np.ndarray, "b _ _ 2"]:
+def _knots(transforms: Transform, rows: int, columns: int) -> Float64[np.ndarray, "b 2 _ _"]:
     source = transforms(_lattice(rows, columns)).astype(np.float64, copy=False)
-    knots: np.ndarray = (source + 1.0) / 2.0
-    return knots.reshape(-1, rows + 1, columns + 1, 2)
+    knots = (source.swapaxes(-1, -2) + 1.0) / 2.0
+    return np.ascontiguousarray(knots).reshape(-1, 2, rows + 1, columns + 1)
 
 
-def _strays(knots: Float64[np.ndarray, "b m n 2"], extents: Float[np.ndarray, "b 2"]) -> Float[np.ndarray, "b 2"]:
+def _strays(knots: Float64[np.ndarray, "b 2 m n"], extents: Float[np.ndarray, "b 2"]) -> Float[np.ndarray, "b 2"]:
     """How far knots lie from the cubics through every second of them, along columns and along rows, in pixels."""
-    b, m, n, _ = knots.shape
-    down, along = _from_every_second(m - 1), _from_every_second(n - 1)
-    by_columns = (down @ knots[:, ::2].reshape(b, -1, 2 * n)).reshape(knots.shape)
-    by_rows = along @ knots[:, :, ::2]
-    farthest = [(np.abs(cubic - knots).max(axis=(1, 2)) * extents).max(axis=1) for cubic in (by_columns, by_rows)]
-    return np.stack(farthest, axis=1)
+    b, _, m, n = knots.shape
+    by_columns = _from_every_second(m - 1) @ knots[:, :, ::2]
+    by_rows = knots[..., ::2] @ _from_every_second(n - 1).T
+    farthest = [np.abs(cubic - knots).reshape(b, 2, -1).max(axis=-1) for cubic in (by_columns, by_rows)]
+    return np.stack([(far * extents).max(axis=1) for far in farthest], axis=1)
 
 
 def _cells(size: tuple[int, ...]) -> tuple[int, int]:

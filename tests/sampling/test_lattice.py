@@ -21,7 +21,8 @@ def mild(name):
 
 def stated(knots, size, extent):
     """Pixels of the source, by the knots, (h, w, 2)."""
-    return np.stack(between((knots * extent).astype(np.float32), size, slice(0, size[0])), axis=-1)
+    between_them = between((knots * extent[:, None, None]).astype(np.float32), size, slice(0, size[0]))
+    return np.moveaxis(between_them, 0, -1)
 
 
 def exact(transform, size, extent):
