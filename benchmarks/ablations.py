@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from benchmarks.provenance import RESULTS, provenance, write_report
-from stn_cli.training.api import Plan, Resources, Wishes, plan, run
+from stn_cli.training.api import Plan, Resources, Wishes, plan, trainer_of
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.defaults import transform_called
+from stn_cli.training.loop import Trainer
 
 READING = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
 NO_PENALTY = {"out_of_frame": 0.0, "fold": 0.0}
@@ -30,6 +32,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "localizer_scale 1": {"localizer_scale": 1.0},
     "localizer_scale 0.1": {"localizer_scale": 0.1},
     "no limits": {},
+    "random start": {},
+    "black beyond the image": {},
+    "constant rate": {},
     "no warm-up": {"warmup": 0},
     "no average of weights": {"ema": 0.0},
     "no clipping": {"clip": 1e9},
@@ -49,6 +54,22 @@ def configured(planned: Plan, variant: str) -> TrainConfig:
     return config
 
 
+def altered(trainer: Trainer, variant: str) -> None:
+    """What no configuration says differently, because nobody should want it."""
+    transformers = [*trainer.model.transformers, *trainer.averaged_model().transformers]
+    if variant == "random start":
+        for transformer in transformers:
+            torch.manual_seed(trainer.config.seed)
+            for stage in transformer.stages:
+                stage.localizer.head.reset_parameters()
+    elif variant == "black beyond the image":
+        for transformer in transformers:
+            transformer.fill = (0.0,) * trainer.config.channels
+    elif variant == "constant rate":
+        peak, warmup = trainer.config.learning_rate, max(1, trainer.config.warmup)
+        trainer._rate = lambda: peak * min(1.0, (trainer.step + 1) / warmup)  # type: ignore[method-assign]
+
+
 def measured(archive: Path, work: Path, transform: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
     """What a run came to."""
     result = work / f"{transform}-{variant.replace(' ', '_')}-{seed}-{steps}.json"
@@ -58,7 +79,9 @@ def measured(archive: Path, work: Path, transform: str, variant: str, seed: int,
     given = {**READING, "seed": seed, "steps": steps, "validate_every": steps // 2, **VARIANTS[variant]}
     planned = plan([archive], given, Wishes(transform=transform_called(transform)), Resources(workers=1))
     planned = Plan(planned.source, configured(planned, variant), planned.resources)
-    trainer, _ = run(planned, result.with_suffix(""))
+    trainer = trainer_of(planned, result.with_suffix(""))
+    altered(trainer, variant)
+    trainer.train()
     log = [json.loads(line) for line in (trainer.run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     overall = [entry["validation"]["overall"] for entry in log if "validation" in entry][-1]
     found = {name: overall[name] for name in KEPT if name in overall}
