@@ -8,6 +8,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from stn_cli.errors import ImageError, UsageError
+from stn_cli.images.channels import eight_bit, over_white
 from stn_cli.images.decode import JpegTables, Pixels
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, SUFFIXES
 
@@ -109,15 +110,9 @@ def _fit(pixels: Pixels, format: str) -> tuple[Pixels, list[str]]:
     channels = pixels.shape[2]
     # Pillow holds 16 bits in a single channel only, whatever the format.
     if pixels.dtype == np.uint16 and (format not in _HOLD_16_BIT or channels > 1):
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = eight_bit(pixels)
         notes.append("16 bits reduced to 8")
     if channels in (2, 4) and format not in _HOLD_ALPHA:
-        pixels = _over_white(pixels)
+        pixels = over_white(pixels)
         notes.append(f"alpha laid over white, as {format} cannot hold it")
     return pixels, notes
-
-
-def _over_white(pixels: Pixels) -> Pixels:
-    """(h, w, c) uint8 without its last channel, alpha. Products stay below 65025 + 127, so uint16 holds them."""
-    colour, alpha = pixels[:, :, :-1].astype(np.uint16), pixels[:, :, -1:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -21,6 +21,7 @@ from stn_cli.geometry import (
     qualities,
 )
 from stn_cli.images import Pixels
+from stn_cli.images.channels import grey
 from stn_cli.networks.config import Size
 from stn_cli.rectify.engine import SMALL_SIDE, Engine, Located
 from stn_cli.rectify.options import LONGEST_SIDE, RectifyOptions
@@ -236,8 +237,7 @@ def _fill_values(fill: Fill, pixels: Pixels) -> Fill:
     """The colour in the channels and the range of the pixels; alpha, where there is one, is opaque."""
     if fill == "border":
         return fill
-    red, green, blue = fill
-    colours = (red, green, blue) if pixels.shape[2] > 2 else (0.299 * red + 0.587 * green + 0.114 * blue,)
+    colours = fill if pixels.shape[2] > 2 else (grey(fill),)
     alpha = (255.0,) if pixels.shape[2] in (2, 4) else ()
     scale = np.iinfo(pixels.dtype).max / 255.0
     return tuple(value * scale for value in (*colours, *alpha))

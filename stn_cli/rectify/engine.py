@@ -24,6 +24,7 @@ from stn_cli.geometry import (
     upright_odds,
 )
 from stn_cli.images import Pixels
+from stn_cli.images.channels import luminance, over_white
 from stn_cli.networks.config import ModelConfig, Size
 from stn_cli.rectify.devices import may_be_accelerated
 from stn_cli.sampling.kinds import Fill, Resample
@@ -129,6 +130,9 @@ class Engine(ABC):
         """Runs all stages, then what reads the crop, on the small copies of a batch of images of (height, width).
 
         Of a model with several heads, what is located is that of the engine's own; what is read is that of all.
+
+        Nets see volumes in the middle of a cube. The frame that they find is stated as it lies about the volume
+        instead, so that a volume that is upright is shown as it is, and a flat one stays flat.
         """
         taken = [self.take(small) for small in smalls]
         reads_all = self.model.classifier is not None
@@ -136,7 +140,10 @@ class Engine(ABC):
         found = {head: self._found(taken, sizes, head, each) for head in heads}
         transform, confidence = found[self.head]
         crops = [self.whole(sizes)] if self.model.insert_at else [crop for crop, _ in found.values()]
-        return Located(transform, confidence, self.labels(taken, crops, each))
+        labels = self.labels(taken, crops, each)
+        if self.model.dims == 3:
+            transform = transform @ self.whole(sizes).inverse()
+        return Located(transform, confidence, labels)
 
     def _found(
         self, taken: Sequence[Any], sizes: Sequence[Size], head: int, each: Each
@@ -297,11 +304,6 @@ def _check_foreign(data: bytes, name: str) -> None:
     check_graph(data, name)
 
 
-def luminance(small: Small) -> Float32[np.ndarray, "h w 1"]:
-    """ITU-R BT.601, as Pillow has it."""
-    return small if small.shape[-1] == 1 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None]
-
-
 def small_copy(pixels: Pixels) -> Small:
     """What the nets look at: 0…1, one or three channels, alpha laid over white, the longer side 512 at most.
 
@@ -310,10 +312,7 @@ def small_copy(pixels: Pixels) -> Small:
     full = np.float32(np.iinfo(pixels.dtype).max)
     if pixels.ndim == 4:
         return pixels.astype(np.float32) / full
-    small: np.ndarray = pixels
-    if pixels.shape[2] in (2, 4):
-        alpha = pixels[..., -1:] / full
-        small = pixels[..., :-1] * alpha + (1 - alpha) * full
+    small: np.ndarray = over_white(pixels)
     height, width, channels = small.shape
     factor = max(height, width) / SMALL_SIDE
     if factor > 1:

@@ -1,6 +1,5 @@
 """Rectifying volumes: the same steps as of images, one volume after the other, with torch's sampler."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import cast
@@ -10,6 +9,7 @@ import numpy as np
 from stn_cli.errors import DeviceError, ModelError, StorageError
 from stn_cli.geometry import Affine3d, Quality, corners, pixel_points, qualities, volume_size
 from stn_cli.images import Staged, read_file, stage, withdraw
+from stn_cli.images.channels import grey
 from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
 from stn_cli.rectify.crop import Decision, why_not
 from stn_cli.rectify.engine import Engine, Location
@@ -76,22 +76,18 @@ class VolumePipeline:
 
 
 def locate(engine: Engine, voxels: Voxels, options: RectifyOptions) -> tuple[Location, Decision]:
-    """What a model says of a volume, and what is to be done with it.
-
-    Nets see volumes in the middle of a cube. The frame that they find is stated as it lies about the volume instead,
-    so that a volume that is upright is shown as it is, and a flat one stays flat.
-    """
+    """What a model says of a volume, and what is to be done with it."""
     try:
         located = engine.locate([shown(voxels, LONGEST_SHOWN)[..., None]], [voxels.shape])
     except engine.out_of_memory as error:
         raise DeviceError("the device has not enough memory for a single volume") from error
-    found = cast("Affine3d", located.transforms[0] @ engine.whole([voxels.shape])[0].inverse())
-    location = dataclasses.replace(next(iter(located)), transform=found)
+    (location,) = located
+    found = cast("Affine3d", location.transform)
     (quality,) = qualities(found[None])
     reason = _why_unchanged(found, location.confidence, quality, voxels.shape, engine, options)
     if reason is not None:
         return location, Decision(Affine3d.identity(), options.size or voxels.shape, quality, reason)
-    return location, Decision(found, options.size or _natural_size(found, voxels.shape), quality, None)
+    return location, Decision(found, options.size or natural_size(found, voxels.shape), quality, None)
 
 
 def rendered(voxels: Voxels, decision: Decision, options: RectifyOptions) -> Voxels:
@@ -121,18 +117,20 @@ def _why_unchanged(
     return None
 
 
-def _natural_size(found: Affine3d, source_size: tuple[int, ...]) -> tuple[int, ...]:
-    """As many voxels as the region has in the source; of what reaches far beyond it, no more than a few sources'."""
+def natural_size(found: Affine3d, source_size: tuple[int, ...]) -> tuple[int, ...]:
+    """As many voxels as the region has in the source, at least two along each side, which a volume has.
+
+    Of what reaches far beyond the source, no more than a few sources' worth.
+    """
     sides = np.array(volume_size(found, source_size))
     scale = min(1.0, (_MOST_SOURCES * np.prod(source_size) / max(1.0, float(np.prod(sides)))) ** (1 / 3))
-    return tuple(max(1, round(float(side))) for side in sides * scale)
+    return tuple(max(2, round(float(side))) for side in sides * scale)
 
 
 def _grey(fill: tuple[float, ...], voxels: Voxels) -> float:
     """A colour as the grey of a volume, black its least value and white its largest."""
-    red, green, blue = fill
     low, high = float(voxels.min()), float(voxels.max())
-    return low + (0.299 * red + 0.587 * green + 0.114 * blue) / 255 * (high - low)
+    return low + grey(fill) / 255 * (high - low)
 
 
 def _source(job: Job, volume: Volume) -> SourceRecord:

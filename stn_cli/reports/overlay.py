@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 
 from stn_cli.geometry import Transform, crop_size, outline, pixel_points
 from stn_cli.images import Pixels
+from stn_cli.images.channels import eight_bit, over_white
 from stn_cli.rectify.record import fiducials
 from stn_cli.reports.inspection import Inspection, InspectionRecord
 
@@ -150,9 +151,5 @@ def _scaled(pixels: Canvas, least: int, most: int) -> Canvas:
 
 def rgb(pixels: Pixels) -> Canvas:
     """What a person sees: 8 bits a channel, alpha laid over white."""
-    full = float(np.iinfo(pixels.dtype).max)
-    values = pixels / full
-    if pixels.shape[2] in (2, 4):
-        alpha = values[..., -1:]
-        values = values[..., :-1] * alpha + 1.0 - alpha
-    return np.rint(np.broadcast_to(values, (*values.shape[:2], 3)) * 255).astype(np.uint8)
+    plain = eight_bit(over_white(pixels))
+    return np.repeat(plain, 3, axis=2) if plain.shape[2] == 1 else plain

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stn_cli.geometry import BorderLayout, Projective
+from stn_cli.images.channels import luminance
 from stn_cli.training.config import Augment, Scene, TrainConfig
 from stn_cli.training.examples import Examples
 from stn_cli.training.scenes import draw
@@ -107,7 +108,7 @@ class DistortedSamples(DrawnSamples):
         images = self.uprights.images
         others = [images[i] for i in rng.integers(0, len(images), _CLUTTER_SOURCES)] if scene.clutter[1] else []
         drawn = draw(rng, image, others, scene, self.config.canvas, ink=self.config.foreground == "ink")
-        canvas = drawn.canvas if self.config.channels == 3 else _luminance(drawn.canvas)
+        canvas = drawn.canvas if self.config.channels == 3 else luminance(drawn.canvas)
         return canvas, _corners(drawn.truth)
 
 
@@ -196,7 +197,7 @@ def _in_pixels(to_canvas: np.ndarray, sides: np.ndarray, side: int) -> np.ndarra
 def _draw_on(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
     """The image on the canvas (side, side, c), its border continued."""
     if image.shape[2] != canvas.shape[2]:
-        image = _luminance(image) if canvas.shape[2] == 1 else np.repeat(image, 3, axis=2)
+        image = luminance(image) if canvas.shape[2] == 1 else np.repeat(image, 3, axis=2)
     if image.shape == canvas.shape and np.array_equal(matrix, np.eye(2, 3)):
         canvas[:] = image
         return
@@ -290,7 +291,3 @@ def _corners(matrix: np.ndarray) -> np.ndarray:
     """Where a homography takes the corners of the frame, (4, 2)."""
     corners: np.ndarray = Projective.from_matrix(matrix)(BorderLayout(2).points)
     return corners
-
-
-def _luminance(image: np.ndarray) -> np.ndarray:
-    return image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]

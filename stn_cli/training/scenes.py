@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 
 from stn_cli.geometry import BorderLayout, Projective, grid
+from stn_cli.images.channels import LUMA
 from stn_cli.training.config import Scene
 
 _INNER = 20 / 28
 """Share of the upright frame that its content fills, as in MNIST, where 20×20 digits lie in 28×28 frames."""
 _LEAST_CONTRAST = 55.0
 """Grey levels between the colours of ink and ground, or of a colour channel where they are equally bright."""
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_LUMA = np.array(LUMA, dtype=np.float32)
 
 
 @dataclass(frozen=True)

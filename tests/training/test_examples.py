@@ -12,9 +12,12 @@ import PIL.Image
 import pytest
 
 from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.rectify.engine import small_copy
 from stn_cli.training.defaults import objectives_of
 from stn_cli.training.examples import Reading, decoding
 from stn_cli.training.examples import read_examples as read
+from stn_cli.training.examples.found import Entry, Found
+from stn_cli.training.examples.tables import Row
 
 
 def png(level, size=(20, 12)):
@@ -331,3 +334,11 @@ def test_images_larger_than_training_needs_are_kept_smaller(tmp_path):
     write(tmp_path, {"a.png": png(1, (400, 100)), "b.png": png(2, (30, 60))})
     dataset = read([tmp_path], Reading(longest_side=80))
     assert {part.images[0].shape[:2] for part in (dataset.train, dataset.validation)} == {(20, 80), (60, 30)}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_training_sees_what_rectify_shows_its_nets(dtype, channels, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (9, 7, channels)).astype(dtype)
+    (kept,) = decoding.decoded_images(Found([Entry("x", lambda: pixels, Row("x"), None)]), Reading())
+    np.testing.assert_allclose(kept.pixels / 255, small_copy(pixels), atol=1 / 255)

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from stn_cli.errors import ImageError, TrainingDataError
+from stn_cli.images.channels import eight_bit, over_white
 from stn_cli.training.examples.found import Entry, Found, Reading
 from stn_cli.training.examples.splits import digest, group_of
 
-_READ_AHEAD = 1024
+_READ_AHEAD = 128
 
 
 class Decoded(NamedTuple):
@@ -75,10 +76,8 @@ def _half_of_memory() -> float:
 
 
 def _at_most(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """8 bits, no alpha, and no side longer than training needs."""
-    if pixels.dtype != np.uint8:
-        pixels = (pixels // 257).astype(np.uint8)
-    pixels = pixels[..., : 1 if pixels.shape[2] < 3 else 3]
+    """8 bits, alpha laid over white, and no side longer than training needs."""
+    pixels = eight_bit(over_white(pixels))
     height, width, channels = pixels.shape
     scale = longest / max(height, width)
     if scale < 1:
