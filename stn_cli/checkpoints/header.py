@@ -101,6 +101,8 @@ def _check_plausible(model: ModelConfig) -> None:
         numbers += [max(*reader.widths, reader.hidden) / _MOST_UNITS, len(reader.widths) / 16]
     nets = [net for net in (*model.stages, model.classifier, model.reader) if net is not None]
     numbers += [_computed(net.input_size, net.widths, net.channels) / MOST_ELEMENTS for net in nets]
+    layered = [shape for stage in model.stages if stage.sequence for shape in stage.sequence.shapes(stage.input_size)]
+    numbers += [math.prod(shape) / MOST_ELEMENTS for shape in layered]
     numbers.append(sum(_parameters(stage) for stage in model.stages) / _MOST_PARAMETERS)
     if max(numbers) > 1:
         raise ModelError("it describes a network beyond all reasonable size")

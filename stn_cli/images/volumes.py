@@ -23,7 +23,7 @@ _NPY = b"\x93NUMPY"
 _TYPES = frozenset(
     ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64"),
 )
-_SAMPLE_FORMAT, _SIGNED, _BITS = 339, 2, 258
+_SAMPLE_FORMAT, _SIGNED, _BITS, _COMPRESSION = 339, 2, 258, 259
 _OF_PAGES = {
     **{("L", 8, 1): "uint8", ("L", 8, 2): "int8", ("I;16", 16, 1): "uint16", ("I;16B", 16, 1): "uint16"},
     **{("I", 16, 2): "int16", ("I", 32, 2): "int32", ("I", 32, 1): "uint32", ("F", 32, 3): "float32"},
@@ -72,12 +72,12 @@ def checked_voxels(array: np.ndarray) -> Voxels:
 
 
 def holds_volume(data: bytes) -> bool:
-    """Whether a file that can be opened is a volume: an array, or a TIFF of several pages that are alike."""
-    if data.startswith(_NPY):
-        return True
+    """Whether a file is a volume: an array of three dimensions, or a TIFF of several grey pages that are alike."""
     try:
+        if data.startswith(_NPY):
+            return len(_array_header(io.BytesIO(data))[0]) == 3
         with contained_pillow(), PIL.Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-            pages = [(page.size, page.mode) for page in ImageSequence.Iterator(image)]
+            pages = [(page.size, _type_of_page(page)) for page in ImageSequence.Iterator(image)]
             return len(pages) > 1 and len(set(pages)) == 1
     except Exception:  # whoever reads it will say what is wrong with it
         return False
@@ -114,12 +114,7 @@ def encode_volume(voxels: Voxels, format: str) -> bytes:
 
 def _array(data: bytes, max_voxels: int) -> Voxels:
     stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_columns, dtype = read(stream)
-    except Exception as error:  # the header is a line of Python, and what parses it raises nearly anything
-        raise ImageError(f"is damaged: {error}") from error
+    shape, by_columns, dtype = _array_header(stream)
     _check_shape(shape, max_voxels)
     _check_type(dtype)
     content = memoryview(data)[stream.tell() :]
@@ -127,6 +122,16 @@ def _array(data: bytes, max_voxels: int) -> Voxels:
         raise ImageError("is truncated" if len(content) < math.prod(shape) * dtype.itemsize else "is too long")
     stored = np.frombuffer(content, dtype).reshape(shape, order="F" if by_columns else "C")
     return cast("Voxels", np.array(stored, dtype.newbyteorder("="), order="C"))
+
+
+def _array_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it lies column by column, and type; the stream then stands where the values begin."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return read(stream)
+    except Exception as error:  # the header is a line of Python, and what parses it raises nearly anything
+        raise ImageError(f"is damaged: {error}") from error
 
 
 def _pages(data: bytes, max_voxels: int) -> Voxels:
@@ -140,7 +145,8 @@ def _pages(data: bytes, max_voxels: int) -> Voxels:
                 if page.size != (width, height) or _type_of_page(page) != dtype.name:
                     _differs(number)
                 read = np.asarray(page)
-                voxels[number - 1] = read.view(dtype) if read.itemsize == dtype.itemsize else read.astype(dtype)
+                native = read.astype(read.dtype.newbyteorder("="), copy=False)
+                voxels[number - 1] = native.view(dtype) if native.itemsize == dtype.itemsize else native.astype(dtype)
     except ImageError:
         raise
     except PIL.UnidentifiedImageError as error:
@@ -154,6 +160,8 @@ def _pages(data: bytes, max_voxels: int) -> Voxels:
 def _type_of_page(page: PIL.Image.Image) -> str:
     tags = cast("TiffImageFile", page).tag_v2
     bits, format = (tags.get(tag, (default,)) for tag, default in ((_BITS, 1), (_SAMPLE_FORMAT, 1)))
+    if tags.prefix == b"MM" and bits[0] > 8 and tags.get(_COMPRESSION, 1) != 1:  # Pillow swaps the bytes of some twice
+        raise ImageError("has compressed big-endian pages, which cannot be read safely; store them little-endian")
     found = _OF_PAGES.get((page.mode, bits[0], format[0]))
     if found is None:
         raise ImageError(

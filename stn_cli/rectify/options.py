@@ -78,6 +78,8 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         """UsageError where they do not fit a model of images (`dims` 2), or of volumes (3)."""
         named = "HEIGHTxWIDTH" if dims == 2 else "DEPTHxHEIGHTxWIDTH, as the model is of volumes"
         _require(self.size is None or len(self.size) == dims, f"--size is {named}")
+        is_flat = dims == 3 and self.size is not None and min(self.size) < 2
+        _require(not is_flat, "--size of a volume is at least 2x2x2")
         of_images = [
             name for name in ("height", "quality", "optimize", "salvage", "allow_formats") if getattr(self, name)
         ]

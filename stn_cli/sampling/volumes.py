@@ -1,7 +1,5 @@
 """Volumes as arrays: what nets are shown of them, and crops of any size read slab by slab."""
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,6 +15,9 @@ from stn_cli.sampling.kinds import Fill, Resample
 _SLAB_VOXELS = 1 << 22
 """Of a crop that are read at once: some 100 bytes each are needed on the way."""
 
+_LARGE = 1e28
+"""Sums of larger numbers may exceed single precision."""
+
 
 def shown(voxels: np.ndarray, longest: int) -> Float32[np.ndarray, "d h w"]:
     """What a network is shown of a volume: its least value as 0, its largest as 1, no side longer than `longest`.
@@ -24,8 +25,8 @@ def shown(voxels: np.ndarray, longest: int) -> Float32[np.ndarray, "d h w"]:
     Averages over boxes where it has to shrink; a volume of one value is 0 all over.
     """
     low, high = float(voxels.min()), float(voxels.max())
-    if not math.isfinite(high - low):
-        return shown(voxels / 4, longest)
+    if (largest := max(-low, high)) > _LARGE:
+        return shown(voxels / largest, longest)
     values = torch.from_numpy(voxels.astype(_wide(voxels)))
     scale = longest / max(voxels.shape)
     if scale < 1:

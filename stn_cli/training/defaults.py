@@ -86,7 +86,7 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     objectives = tuple(given.get("objectives") or objectives_of(dataset))
     if given.get("backbone") and "classify" not in objectives:
         raise UsageError("a backbone classifies, but this run does not learn from classes")
-    if wishes.transform is None and dataset.train.dims == 3:
+    if wishes.transform is None and dataset.train.dims == 3 and not given.get("start"):
         wishes = dataclasses.replace(wishes, transform=TransformConfig("affine3d"))
     chosen: dict[str, Any] = {
         "objectives": objectives,

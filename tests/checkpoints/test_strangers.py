@@ -49,5 +49,17 @@ def test_volumes_that_no_memory_holds_are_refused_by_the_header_alone(changes):
         parse_header(text)
 
 
+@pytest.mark.parametrize(
+    "layer", [{"layer": "conv", "width": 8192, "kernel": 1}, {"layer": "conv", "width": 1, "padding": 8191}]
+)
+def test_layers_that_no_memory_holds_are_refused_by_the_header_alone(layer):
+    layers = [layer, {"layer": "relu"}, {"layer": "mean_pool"}, {"layer": "linear", "units": 4}, {"layer": "relu"}]
+    sequence = {"layers": layers, "mean": [0.5], "deviation": [0.5]}
+    stage = {"transform": {"kind": "affine"}, "input_size": [1024] * 2, "channels": 1, "hidden": 4, "trunk": "sequence"}
+    header = {"schema": SCHEMA, "name": "large", "model": {"stages": [{**stage, "sequence": sequence}]}}
+    with pytest.raises(ModelError, match="beyond all reasonable size"):
+        parse_header(json.dumps({**header, "graphs": {"localizer.onnx": "0" * 64}, "tensors_sha256": "0" * 64}))
+
+
 def test_there_are_many():
     assert len(DAMAGES) >= 30

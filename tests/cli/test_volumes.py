@@ -115,6 +115,7 @@ def test_what_is_doubtful_passes_through_as_it_is(bars, stacks, tmp_path):
     ("options", "message"),
     [
         (("--size", "8x8"), "DEPTHxHEIGHTxWIDTH"),
+        (("--size", "1x8x8"), "at least 2x2x2"),
         (("--height", 8), "--height: of images"),
         (("--quality", 8, "--optimize"), "--quality, --optimize: of images"),
         (("--allow-format", "JPEG2000"), "--allow-format: of images"),
@@ -198,3 +199,14 @@ def test_an_upright_volume_of_any_aspect_is_known_as_such(never_moves, shape):
     always = never_moves(voxels, always=True)
     assert always.unchanged is None
     np.testing.assert_allclose(always.crop, voxels, atol=1e-6)
+
+
+def test_an_upright_volume_of_any_aspect_is_evaluated_as_such(never_moves, tmp_path):
+    for number in range(4):
+        np.save(tmp_path / f"{number}.npy", np.random.default_rng(number).random((8, 16, 16)))
+    run = stn("evaluate", never_moves.engine.checkpoint.path, tmp_path, "-o", tmp_path / "out", "--json")
+    assert run.returncode == 0, run.stderr
+    theta = json.loads(run.stdout)["theta"]
+    assert theta["zoom"]["mean"] == pytest.approx(1)
+    assert theta["out_of_frame"]["mean"] == 0
+    assert (tmp_path / "out" / "worst.png").exists()

@@ -43,9 +43,9 @@ def extremes(dtype, shape=(4, 6, 8)):
     return np.random.default_rng(0).integers(limits.min, limits.max, shape, dtype, endpoint=True)
 
 
-def tiff(pages):
+def tiff(pages, **options):
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pages, photometric="minisblack")
+    tifffile.imwrite(buffer, pages, photometric="minisblack", **options)
     return buffer.getvalue()
 
 
@@ -87,6 +87,18 @@ def test_what_is_written_as_npy_numpy_reads(dtype):
 def test_tiff_has_no_doubles():
     with pytest.raises(ImageError, match="TIFF cannot hold pages of float64"):
         encode_volume(voxels("float64"), "TIFF")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32"])
+def test_big_endian_pages_are_read_or_refused(dtype):
+    stored = extremes(dtype)
+    np.testing.assert_array_equal(decode_volume(file(tiff(stored, byteorder=">"))).voxels, stored)
+    packed = file(tiff(stored, byteorder=">", compression="zlib"))
+    if stored.itemsize == 1:
+        np.testing.assert_array_equal(decode_volume(packed).voxels, stored)
+    else:
+        with pytest.raises(ImageError, match="store them little-endian"):
+            decode_volume(packed)
 
 
 class Trap:
@@ -178,7 +190,9 @@ def test_which_files_hold_volumes():
     assert holds_volume(npy(voxels("uint8")))
     assert holds_volume(tiff(voxels("uint8")))
     assert not holds_volume(tiff(voxels("uint8")[0]))
+    assert not holds_volume(npy(voxels("uint8")[0]))
     assert not holds_volume(of_two_sizes())
+    assert not holds_volume(with_rgb())
     assert not holds_volume(b"nothing")
 
 

@@ -51,9 +51,13 @@ def test_what_nets_are_shown_runs_from_0_to_1():
     assert not volumes.shown(np.full((3, 3, 3), 9, np.uint8), 10).any()
 
 
-def test_numbers_beyond_single_precision_are_shown_all_the_same():
-    volume = noise((4, 6, 8), top=1.0) * 1e300
-    np.testing.assert_allclose(volumes.shown(volume, 100), (volume - volume.min()) / np.ptp(volume), atol=1e-6)
+@pytest.mark.parametrize(("dtype", "largest"), [("float64", 1.7e308), ("float32", 3.3e38), ("float64", 1e30)])
+def test_numbers_whose_sums_exceed_their_type_are_shown_all_the_same(dtype, largest):
+    unit = 2 * noise((4, 6, 8), top=1.0) - 1
+    volume = (unit * largest).astype(dtype)
+    np.testing.assert_allclose(volumes.shown(volume, 100), (unit - unit.min()) / np.ptp(unit), atol=1e-6)
+    same = np.full((2, 2, 300), largest, dtype)
+    assert not volumes.shown(same, 100).any()
 
 
 def test_what_nets_are_shown_is_averaged_over_boxes():

@@ -12,9 +12,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.checkpoints.export import write_checkpoint
+from stn_cli.checkpoints.header import Metrics
 from stn_cli.checkpoints.weights import load_model
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import Affine3d, corners, grid, letterbox
+from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.model import Rectifier
 from stn_cli.rectify.engine import open_engine, small_copy
 from stn_cli.reports.run import train_and_report
 from stn_cli.training.api import Plan, Resources, plan, run
@@ -94,12 +98,32 @@ def test_class_folders_of_arrays(tmp_path):
     assert problem.where == ("deep/picture.png",)
 
 
-def test_a_few_arrays_beside_images_are_none(tmp_path):
-    for number in range(4):
-        Image.new("L", (20, 20), 50 * number).save(tmp_path / f"{number}.png")
-    np.save(tmp_path / "labels.npy", np.zeros((4, 4, 4)))
+def of_images(count, suffix="png"):
+    return {f"{number}.{suffix}": Image.new("L", (20, 20), 50 * number) for number in range(count)}
+
+
+def of_arrays(count, *shape):
+    return {f"{number}.npy": np.random.default_rng(number).random(shape) for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("files", "dims", "stray"),
+    [
+        (of_images(4) | of_arrays(1, 4, 4, 4), 2, 1),
+        (of_images(4, "tif") | of_arrays(1, 4, 4, 4), 2, 1),
+        (of_images(3) | {f"f{name}": array for name, array in of_arrays(6, 4, 4).items()}, 2, 6),
+        (of_images(4) | of_arrays(4, 4, 4, 4), 3, 4),
+        (of_images(2) | of_arrays(4, 4, 4, 4), 3, 2),
+    ],
+    ids=["labels", "labels beside TIFFs", "features", "previews", "a few previews"],
+)
+def test_what_there_is_more_of_decides_and_the_rest_is_named(files, dims, stray, tmp_path):
+    for name, content in files.items():
+        content.save(tmp_path / name) if isinstance(content, Image.Image) else np.save(tmp_path / name, content)
     found = read_examples([tmp_path])
-    assert (found.dims, len(found.train) + len(found.validation)) == (2, 4)
+    assert (found.dims, len(found.train) + len(found.validation)) == (dims, len(files) - stray)
+    assert [len(problem.where) for problem in found.problems] == [stray]
+    assert read_examples([tmp_path], Reading(volumes=False)).dims == 2
 
 
 def test_tiffs_of_pages_are_volumes_and_of_one_page_images(tmp_path):
@@ -128,6 +152,21 @@ def test_what_suits_volumes():
     assert [(stage.transform.kind, stage.input_size) for stage in config.stages] == [("affine3d", (16, 16, 16))]
     assert config.classifier_size == (16, 16, 16)
     assert suited(dataset(labelled=False), {}).scenes
+
+
+def test_a_run_that_starts_from_volumes_keeps_their_nets(tmp_path):
+    stage = LocalizerConfig(
+        transform=TransformConfig("affine3d"), input_size=(16, 16, 16), widths=(2, 2), hidden=4, channels=1
+    )
+    write_checkpoint(
+        Rectifier(ModelConfig(stages=(stage,))).eval(),
+        tmp_path,
+        name="x",
+        description="",
+        training={},
+        metrics=Metrics(),
+    )
+    assert suited(dataset(labelled=False), {"start": str(tmp_path)}).stages == (stage,)
 
 
 @pytest.mark.parametrize("kind", ["affine", "tps"])
@@ -161,6 +200,7 @@ def test_objectives_of_volumes_add_up(tmp_path):
 @pytest.mark.parametrize("size", [(12, 12, 12), (12, 14, 16), (8, 16, 16), (3, 16, 16)])
 def test_a_volume_that_fills_the_canvas_covers_it(size):
     volume = np.full((*size, 1), 200, np.uint8)
+    volume[tuple(side // 2 for side in size)] = 0  # the ground is as dark as that, or as bright as the rest
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(30):
@@ -168,7 +208,7 @@ def test_a_volume_that_fills_the_canvas_covers_it(size):
         at = letterbox(size, (1, 1, 1))(Affine3d(truth.theta.numpy()).inverse()(corners(3)))
         if np.abs(at).max() <= 1:
             covered += 1
-            assert canvas.min() > 100, "nothing but the volume and noise"
+            assert canvas[::15, ::15, ::15].min() > 120, "its corners are the volume's, and noise"
             assert np.linalg.det(truth.theta.numpy().reshape(3, 4)[:, :3]) <= 3.0**3 + 1e-6
     assert (covered > 0) == (size != (3, 16, 16)), "but for flat ones, which would have to grow too much"
 

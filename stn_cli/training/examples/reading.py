@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -28,7 +29,8 @@ _FEW_LABELS = 10
 def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Dataset:
     """All images of the folders and archives, in parts; classes of one name are one class.
 
-    They are volumes where there are more `.npy` than images, or where all are TIFF and the first has pages alike.
+    They are volumes where these are at least as many as images: `.npy`, if the first has three dimensions, and TIFFs,
+    if the first has several grey pages that are alike.
 
     Raises:
         TrainingDataError: a folder is missing or damaged, or fewer than two images can be read.
@@ -51,14 +53,15 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
     known = _known(decoded, reading, found)
     numbers, split = _split(decoded, known.labels, reading)
     train, validation, test = (known.chosen(np.flatnonzero(numbers == number)) for number in range(len(PARTS)))
-    if not len(validation):
+    if not len(validation) and len(train):
         found.report(
             "all images are equal, so that none can be held out",
             "Validation sees those of training.",
             [str(r) for r in roots],
         )
         validation = train
-    _check_classes(train, validation, found)
+    if len(train):
+        _check_classes(train, validation, found)
     return Dataset(train, validation, test, _layout(found.layouts), split, tuple(found.problems))
 
 
@@ -67,9 +70,9 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
     for images, labels in pairs:
         _find_idx(files, images, labels, found)
     names = _names(files, volumes=found.volumes)
-    if found.volumes:
-        others = sorted(set(_names(files, volumes=False)) - set(names))
-        found.report("the image lies among volumes", "Leave it, or move it away.", others)
+    others = sorted(set(_names(files, volumes=not found.volumes)) - set(names))
+    stray = "the image lies among volumes" if found.volumes else "the array lies among images"
+    found.report(stray, "Leave it, or move it away.", others)
     tables = table_names(files)
     if reading.labels is not None:
         _find_listed(files, _given_table(files, reading.labels), names, found)
@@ -84,21 +87,38 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
 
 
 def _are_volumes(opened: Sequence[Files], reading: Reading) -> bool:
-    """A few arrays beside images are features, masks or labels; a few images beside arrays are previews."""
-    named = [(files, name) for files in opened for name in files.names]
-    arrays = [name for _, name in named if suffix_of(name) == ".npy"]
-    stacks = [(files, name) for files, name in named if suffix_of(name) in VOLUME_OF_SUFFIX.keys() - {".npy"}]
-    images = [name for _, name in named if suffix_of(name) in FORMAT_OF_SUFFIX.keys() - VOLUME_OF_SUFFIX.keys()]
-    if images or arrays or not stacks:
-        has_idx = any(True for files in opened for _ in idx_pairs(files))
-        return len(arrays) > len(images) and not has_idx
-    if reading.volumes is not None:
-        return reading.volumes
-    files, name = stacks[0]
-    try:
-        return holds_volume(files.read(name))
-    except OSError:  # which is said when it is read
-        return False
+    """A few arrays beside images are features, masks or labels; images beside as many volumes are previews."""
+    kinds: dict[str, list[tuple[Files, str]]] = {"image": [], "array": [], "tiff": []}
+    for files in opened:
+        for name in files.names:
+            if kind := _kind(suffix_of(name)):
+                kinds[kind].append((files, name))
+    flat, arrays, tiffs = kinds["image"], kinds["array"], kinds["tiff"]
+    if _first_is_volume(tiffs):
+        stacks = tiffs
+    else:
+        stacks, flat = [], flat + tiffs
+    if flat and not _first_is_volume(arrays):
+        arrays = []
+    volumes, has_idx = len(arrays) + len(stacks), any(True for files in opened for _ in idx_pairs(files))
+    if reading.volumes is False:
+        return len(arrays) > 0 and not flat and not tiffs  # there is nothing else
+    if reading.volumes is True:
+        return volumes > 0
+    return volumes > 0 and volumes >= len(flat) and not has_idx
+
+
+def _kind(suffix: str) -> Literal["array", "tiff", "image"] | None:
+    if suffix in VOLUME_OF_SUFFIX:
+        return "array" if suffix == ".npy" else "tiff"
+    return "image" if suffix in FORMAT_OF_SUFFIX else None
+
+
+def _first_is_volume(named: Sequence[tuple[Files, str]]) -> bool:
+    for files, name in named[:1]:
+        with suppress(OSError):  # which is said when it is read
+            return holds_volume(files.read(name))
+    return False
 
 
 def _names(files: Files, *, volumes: bool) -> list[str]:
