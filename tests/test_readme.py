@@ -33,9 +33,7 @@ def desk(tmp_path_factory):
     samples = ROOT / "sample_images"
     shutil.copytree(samples, folder / "sample_images")
     shutil.copy(samples / "words" / "arch.jpg", folder / "img.png")
-    shutil.copytree(samples, folder / "photos" / "may")
-    (folder / "scans" / "1").mkdir(parents=True)
-    shutil.copy(samples / "words" / "arch.jpg", folder / "scans" / "1")
+    shutil.copytree(samples, folder / "crops" / "may")
     rng = np.random.default_rng(0)
     for digit in "0123456789":
         (folder / "mnist" / digit).mkdir(parents=True)
