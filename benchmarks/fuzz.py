@@ -32,9 +32,9 @@ from stn_cli.checkpoints.store import tensors_digest
 from stn_cli.errors import ImageError, ModelError, StnError, StorageError, TrainingDataError, UsageError
 from stn_cli.images import FileData, decode_data, encode
 from stn_cli.images.encode import output_format
-from stn_cli.images.formats import readable
+from stn_cli.images.formats import RECORDS, readable
 from stn_cli.rectify.engine import OnnxEngine, small_copy
-from stn_cli.rectify.finished import JOURNAL, RECORDS, last_lines, read_finished, read_journal
+from stn_cli.rectify.finished import JOURNAL, last_lines, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size
 from stn_cli.training.config import TrainConfig, read_config
 from stn_cli.training.examples import Reading, read_examples

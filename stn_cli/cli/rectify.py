@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:\n
     stn rectify img.png                          img.rectified.png and img.rectified.json beside it\n
-    stn rectify photos/ -o out/                  out/<same tree>, out/theta.jsonl\n
-    stn rectify 'scans/**/*.jpg' -o out/ -n      what would be done\n
+    stn rectify crops/ -o out/                   out/<same tree>, out/theta.jsonl\n
+    stn rectify 'crops/**/*.jpg' -o out/ -n      what would be done\n
     stn rectify digits/ -o out/ -m runs/digits --size 28x28\n
 Exit codes: 0 ok · 2 usage · 3 some inputs failed · 4 no input · 5 model · 6 output exists · 7 device · 8 cannot write
 """
@@ -65,7 +65,7 @@ def rectify(
         Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="auto: a CUDA device if there is one.")
     ] = "auto",
     batch_size: Annotated[int, typer.Option(help="Images that a process is handed together, at most.")] = 64,
-    workers: Annotated[int | None, typer.Option(help="Processes that work. Default: one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that work. Default: one a core.")] = None,
     time_limit: Annotated[
         float, typer.Option(help="Seconds after which an image that is not done has failed.")
     ] = 120.0,
@@ -143,7 +143,7 @@ def rectify(
             wanted = "0" if fail_fast else max_errors
             most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
             if crew is None:
-                _show_plan(jobs, one, json=json)
+                _show_plan(jobs, checkpoint, one, json=json, quiet=quiet)
                 continue
             crew.wait_until_open()
             reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
@@ -200,18 +200,33 @@ def _write_errors(path: Path, errors: "Sequence[Record]") -> None:
     write_atomically(path, b"".join(record.to_json() + b"\n" for record in errors))
 
 
-def _show_plan(jobs: "Sequence[Job]", options: "RectifyOptions", *, json: bool) -> None:
+def _show_plan(
+    jobs: "Sequence[Job]", checkpoint: "Checkpoint", options: "RectifyOptions", *, json: bool, quiet: bool
+) -> None:
     import msgspec  # noqa: PLC0415
 
+    from stn_cli.errors import ImageError  # noqa: PLC0415
+    from stn_cli.rectify.pipeline import Provenance  # noqa: PLC0415
     from stn_cli.rectify.record import path_text  # noqa: PLC0415
 
+    origin, skipped = Provenance.of(checkpoint, options), 0
     for job in jobs:
-        skip = job.exists and options.on_exists == "skip"
+        try:
+            why = origin.why_left(job, options)
+        except ImageError:  # which the run will say
+            why = None
+        skipped += why is not None
         if json:
-            entry = {"source": path_text(job.source.path), "output": path_text(job.target), "skip": skip}
-            result(msgspec.json.encode(entry).decode())
+            entry = {"source": path_text(job.source.path), "output": path_text(job.target)}
+            result(msgspec.json.encode({**entry, "skip": why is not None, "reason": why}).decode())
         else:
-            result(f"{job.source.path} -> {job.target}{'  (exists, skipped)' if skip else ''}")
+            result(f"{job.source.path} -> {job.target}{'' if why is None else f'  (skipped: {why})'}")
+    if not quiet:
+        say(f"{_counted(len(jobs))}: {len(jobs) - skipped} to do, {skipped} skipped; nothing was written")
+
+
+def _counted(inputs: int) -> str:
+    return f"{inputs} input{'s' if inputs != 1 else ''}"
 
 
 class _Reporter:
@@ -224,6 +239,7 @@ class _Reporter:
         self.errors: list[Record] = []
         self.damaged = 0
         self.warned = False
+        self.last: str | None = None
         self.progress: Progress | None = None
 
     def __enter__(self) -> "_Reporter":
@@ -239,6 +255,7 @@ class _Reporter:
 
     def add(self, record: "Record") -> None:
         self.counts[record.status] += 1
+        self.last = None if record.output is None else record.output.path
         self.damaged += record.source.damage is not None
         if self.json:
             result(record.to_json().decode())
@@ -278,7 +295,11 @@ class _Reporter:
         if not self.quiet:
             parts = [f"{self.counts[s]} {s}" for s in ("done", "unchanged", "skipped", "failed") if self.counts[s]]
             parts += [f"{self.damaged} of them damaged"] if self.damaged else []
-            say(f"{self.total} input{'s' if self.total != 1 else ''}: {', '.join(parts)}")
+            say(f"{_counted(self.total)}: {', '.join(parts)}{self._whereto()}")
+
+    def _whereto(self) -> str:
+        """Where the crop of a single input went."""
+        return f" -> {shorten(self.last)}" if self.total == 1 and self.last is not None else ""
 
 
 def _progress_bar() -> "Progress":

@@ -295,7 +295,10 @@ def _plain(image: PIL.Image.Image, icc_profile: bytes | None, notes: list[str]) 
         return _to_srgb(image, icc_profile, notes), None
     base = "L" if mode in ("1", "L", "LA", "La") else "RGB"
     target = base + "A" if image.has_transparency_data else base
-    return image if mode == target else image.convert(target), icc_profile
+    if mode == target:
+        return image, icc_profile
+    notes.append(f"{mode} converted to {target}")
+    return image.convert(target), icc_profile
 
 
 def _to_srgb(image: PIL.Image.Image, icc_profile: bytes | None, notes: list[str]) -> PIL.Image.Image:

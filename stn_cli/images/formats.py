@@ -46,6 +46,14 @@ RECTIFIED = ".rectified"
 INSPECTED = ".inspect"
 """Likewise, of a picture that shows what was found in an image."""
 
+RECORDS = "theta.jsonl"
+"""Of a run, in its output folder: what is below such a folder was made by stn."""
+
+
+def is_output(name: str) -> bool:
+    """Whether a file's name says that stn made it, beside an input."""
+    return name.rpartition(".")[0].endswith((RECTIFIED, INSPECTED))
+
 
 def readable(more: Iterable[str]) -> tuple[str, ...]:
     """The formats that may be opened if some are allowed beyond the usual ones; UsageError for what cannot be."""

@@ -10,7 +10,6 @@ import msgspec
 
 from stn_cli.errors import StorageError
 
-RECORDS = "theta.jsonl"
 JOURNAL = ".stn-journal"
 """Beside the records: the crops that are about to take their names, and have no record yet if the run is killed."""
 

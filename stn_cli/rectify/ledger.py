@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 from stn_cli.errors import StorageError
 from stn_cli.images import exclusive, publish, remove_leftovers, stage
-from stn_cli.rectify.finished import RECORDS, last_lines, read_journal, write_journal
+from stn_cli.images.formats import RECORDS
+from stn_cli.rectify.finished import last_lines, read_journal, write_journal
 from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import Record, path_text
 

@@ -15,7 +15,9 @@ import msgspec
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.errors import DeviceError, StnError, StorageError
 from stn_cli.images import (
+    FORMAT_OF_SUFFIX,
     SHRINKS,
+    SUFFIXES,
     Encoded,
     FileData,
     Image,
@@ -102,6 +104,18 @@ class Provenance(NamedTuple):
         model = ModelRecord(name=checkpoint.header.name, sha256=checkpoint.sha256)
         return cls(model, options_digest(options))
 
+    def why_left(self, job: Job, options: RectifyOptions) -> str | None:
+        """Why a run leaves an input as it is, or None; reads it where an earlier run is known to have finished it.
+
+        Raises ImageError if it cannot be read.
+        """
+        if job.exists and options.on_exists == "skip":
+            return f"{path_text(job.target)} exists already"
+        if job.key is None:
+            return None
+        made = job_key(read_file(job.source.path).sha256, self.model.sha256, self.options_sha256)
+        return "an earlier run did the same" if made == job.key else None
+
 
 class Pipeline:
     """Runs jobs through an engine, in this thread or, if there are to be several, in a pool of them."""
@@ -146,13 +160,11 @@ class Pipeline:
             yield waiting.popleft().result()
 
     def _decode(self, job: Job) -> Decoded:
-        if self._is_skipped(job):
-            return Decoded(job, done=f"{path_text(job.target)} exists already")
         try:
+            done = self.origin.why_left(job, self.options)
+            if done is not None:
+                return Decoded(job, done=done)
             file = read_file(job.source.path)
-            model, options_sha256 = self.origin
-            if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
-                return Decoded(job, done="an earlier run did the same")
             image = self._image(file, lambda size: shrink_at_first(size, self.options))
             return Decoded(job, file, image, small_copy(image.pixels))
         except Exception as error:  # whatever a decoder does is the failure of its file
@@ -163,9 +175,6 @@ class Pipeline:
         return decode_data(
             file, max_pixels=options.max_pixels, formats=self.formats, salvage=options.salvage, shrink=shrink
         )
-
-    def _is_skipped(self, job: Job) -> bool:
-        return job.exists and self.options.on_exists == "skip"
 
     def _finish_batch(
         self, batch: Sequence[Decoded], warnings: list[str]
@@ -226,7 +235,7 @@ class Pipeline:
             encoded = self._encoded(job, file, image, ready)
             complete(record, ready.location, ready.decision)
             record.output = _output(job, ready.decision, encoded)
-            record.notes = [*record.notes, *encoded.notes]
+            record.notes = [*record.notes, *self._promised(job, image), *encoded.notes]
             return record, stage(job.target, encoded.data)
         except StorageError:
             raise
@@ -246,6 +255,13 @@ class Pipeline:
             icc_profile=image.icc_profile,
             jpeg_tables=image.jpeg_tables,
         )
+
+    def _promised(self, job: Job, image: Image) -> list[str]:
+        """A note where a file is not what its name says: the crop is, or names would have to change."""
+        named = FORMAT_OF_SUFFIX.get(job.source.path.suffix.lower())
+        if self.options.format is not None or named not in SUFFIXES or image.format in (named, "MPO"):
+            return []
+        return [f"named as {named}, and written so, but the file holds {image.format}"]
 
     def _can_copy(self, job: Job, image: Image) -> bool:
         """The file itself is the output: nothing was asked that would change it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stn_cli.errors import OutputExistsError, StorageError
+from stn_cli.errors import OutputExistsError, StorageError, UsageError
 from stn_cli.images import (
     SUFFIXES,
     Source,
@@ -20,8 +20,9 @@ from stn_cli.images import (
     readable,
     remove_leftovers,
 )
+from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECORDS, is_output
 from stn_cli.images.volumes import VOLUME_OF_SUFFIX, VOLUME_SUFFIXES, volume_format
-from stn_cli.rectify.finished import RECORDS, Finished, read_finished, read_journal
+from stn_cli.rectify.finished import Finished, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.record import path_text
 
@@ -54,16 +55,23 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
         StorageError: the output folder cannot be made.
     """
     options.check_dims(dims)
+    if options.out is not None:
+        _check_folder(options.out)
     known = VOLUME_OF_SUFFIX if dims == 3 else format_of_suffix(readable(options.allow_formats))
     sources = discover(inputs, options.recursive, options.out, known)
     memory = _Memory(options)
     choose = _volume_format if dims == 3 else _image_format
-    jobs = [_job(source, options, memory, known, choose) for source in sources]
+    jobs = _inputs_alone([_job(source, options, memory, known, choose) for source in sources])
     collisions = find_collisions([(job.source, job.target) for job in jobs])
     if options.out is None:
         collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
     if collisions:
         first = collisions[0]
+        if first.source is first.other:
+            raise OutputExistsError(
+                f"{first.target} would replace itself: the output folder is that of the inputs",
+                remedy="Choose another folder with -o, or leave it out, and crops get names of their own beside them.",
+            )
         raise OutputExistsError(
             f"{first.source.path} and {first.other.path} would both be {first.target}"
             + (f", and so for {len(collisions) - 1} more" if len(collisions) > 1 else ""),
@@ -74,6 +82,24 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
         more = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputExistsError(f"{existing[0].target} exists already{more}")
     return jobs
+
+
+def _check_folder(out: Path) -> None:
+    if out.is_dir():
+        return
+    if out.exists():
+        raise StorageError(f"{out} is a file, and the output goes into a folder", remedy="Name another one with -o.")
+    if out.suffix.lower() in FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys():
+        raise UsageError(
+            f"-o names a folder, and {out} looks like a file",
+            remedy="Leave -o out, and the crop gets a name of its own beside its image; or name a folder.",
+        )
+
+
+def _inputs_alone(jobs: Sequence[Job]) -> list[Job]:
+    """Without crops that an earlier run made beside other inputs, which a shell's pattern names as well."""
+    targets = {job.target for job in jobs}
+    return [job for job in jobs if not (is_output(job.source.path.name) and job.source.path in targets)]
 
 
 def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
@@ -107,7 +133,19 @@ class _Memory:
         if output in self.journal(record.parent):
             return Finished(None, output)
         finished = self.in_folder if self.options.out is not None else read_finished(record)
-        return finished.get(path_text(source))
+        return finished.get(path_text(source)) or _spelled_otherwise(finished, source, target)
+
+
+def _spelled_otherwise(finished: Mapping[str, Finished], source: Path, target: Path) -> Finished | None:
+    """What is known of an input by a run that was started from another folder: its records spell both paths alike."""
+    parts = source.absolute().parts
+    for first in range(len(parts)):
+        known = finished.get(path_text(Path(*parts[first:])))
+        if known is not None and known.output is not None:
+            started_from = path_text(Path(*parts[:first]))
+            if os.path.normpath(os.path.join(started_from, known.output)) == path_text(target.absolute()):  # noqa: PTH118
+                return Finished(known.key, path_text(target))
+    return None
 
 
 # The name decides the format, not the content, so that all outputs are known before the first file is read.

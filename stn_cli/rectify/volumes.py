@@ -13,7 +13,6 @@ from stn_cli.images.channels import grey
 from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
 from stn_cli.rectify.crop import Decision, why_not
 from stn_cli.rectify.engine import Engine, Location
-from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, skipped_record
 from stn_cli.rectify.plan import Job
@@ -50,13 +49,11 @@ class VolumePipeline:
         return done
 
     def _finish(self, job: Job) -> tuple[Record, Staged | None]:
-        if job.exists and self.options.on_exists == "skip":
-            return skipped_record(job, f"{path_text(job.target)} exists already"), None
         try:
+            done = self.origin.why_left(job, self.options)
+            if done is not None:
+                return skipped_record(job, done), None
             file = read_file(job.source.path)
-            model, options_sha256 = self.origin
-            if job.key is not None and job.key == job_key(file.sha256, model.sha256, options_sha256):
-                return skipped_record(job, "an earlier run did the same"), None
             volume = decode_volume(file, max_voxels=self.options.max_pixels)
         except Exception as error:  # whatever a decoder does is the failure of its file
             return failed_record(job, self.origin, error), None

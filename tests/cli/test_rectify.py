@@ -377,3 +377,38 @@ def test_a_bent_word_becomes_as_long_as_its_arc(words):
     # Its margins: 0.3 heights beyond each end, 0.1 above and below.
     assert record["output"]["width"] == pytest.approx(length + 0.6 * height, rel=0.05)
     assert record["output"]["height"] == pytest.approx(1.2 * height, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "message"),
+    [
+        ("in", 6, "would replace itself: the output folder is that of the inputs"),
+        ("res.png", 2, "-o names a folder, and res.png looks like a file"),
+        ("notes", 8, "notes is a file, and the output goes into a folder"),
+    ],
+)
+def test_an_output_folder_that_is_none_is_refused(out, code, message, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    (tmp_path / "notes").write_text("mine")
+    run = rectify("in", "-o", out, cwd=tmp_path)
+    assert (run.returncode, message in run.stderr) == (code, True), run.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "in", "notes"]
+
+
+def test_what_is_not_what_its_name_says_is_noted(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    with Image.open(SAMPLES / "rotated-1.png") as image:
+        image.convert("P").save(tmp_path / "palette.png")
+        image.point(lambda level: 255 * (level > 99)).convert("1").save(tmp_path / "bilevel.png")
+    assert rectify(".", "-o", "out", cwd=tmp_path).returncode == 0
+    notes = {name: record["notes"] for name, record in records(tmp_path / "out").items()}
+    assert notes["photo.jpg"] == ["named as JPEG, and written so, but the file holds PNG"]
+    assert notes["palette.png"] == ["P converted to RGB"]
+    assert notes["bilevel.png"] == ["1 converted to L"]
+
+
+def test_a_model_of_nearly_that_name_is_suggested():
+    run = stn("rectify", SAMPLES, "-m", "Digit")
+    assert run.returncode == 5
+    assert "Do you mean digits?" in run.stderr

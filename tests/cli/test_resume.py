@@ -184,3 +184,43 @@ def test_a_limit_that_makes_no_sense_is_refused_before_anything_is_written(folde
     run = go(folder, "--max-errors", "many")
     assert run.returncode == 2
     assert not (folder / "out").exists()
+
+
+def test_it_does_not_matter_from_where_and_how_the_folders_are_named(folder):
+    assert go(folder).returncode == 0
+    before = contents(folder / "out")
+    for place, inputs, out in ((folder.parent, f"{folder.name}/in", f"{folder.name}/out"), (None, "in", "out")):
+        spelled = (inputs, out) if place else (folder / inputs, folder / out)
+        again = rectify(spelled[0], "-o", spelled[1], cwd=place)
+        assert f"{len(ROTATED)} skipped" in again.stderr, again.stderr
+    assert contents(folder / "out") == before
+
+
+def test_another_image_of_the_same_name_does_not_pass_for_the_first(folder):
+    assert go(folder).returncode == 0
+    before = contents(folder / "out")
+    shutil.copytree(folder / "in", folder / "deep" / "in")
+    run = rectify("deep/in", "-o", "out", cwd=folder)
+    assert run.returncode == 6
+    assert "exists already" in run.stderr
+    assert contents(folder / "out") == before
+
+
+def test_a_dry_run_knows_what_is_done(folder):
+    assert go(folder).returncode == 0
+    (folder / "in" / ROTATED[0].name).write_bytes((SAMPLES / "cluttered-1.png").read_bytes())
+    (folder / "in" / "broken.png").write_bytes(b"")
+    before = contents(folder)
+    planned = go(folder, "-n", "--json")
+    skipped = [json.loads(line)["skip"] for line in planned.stdout.splitlines()]
+    assert (len(skipped), sum(skipped)) == (len(ROTATED) + 1, len(ROTATED) - 1)
+    assert f"2 to do, {len(ROTATED) - 1} skipped" in planned.stderr
+    assert contents(folder) == before
+
+
+def test_crops_that_a_pattern_of_the_shell_names_are_no_inputs(folder):
+    images = sorted((folder / "in").glob("*.png"))
+    assert rectify(*images).returncode == 0
+    again = rectify(*sorted((folder / "in").glob("*.png")))
+    assert again.returncode == 0, again.stderr
+    assert f"{len(images)} inputs: {len(images)} skipped" in again.stderr

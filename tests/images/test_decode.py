@@ -356,7 +356,7 @@ def test_first_frame_of_several(read, format):
     lossless = {"lossless": True} if format == "WEBP" else {}
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **lossless)
     image = read(data)
-    assert (image.format, image.frames, image.notes) == (format, 3, ("first of 3 frames",))
+    assert (image.format, image.frames, image.notes[0]) == (format, 3, "first of 3 frames")
     expected = PIL.Image.open(io.BytesIO(data)).convert("RGB")
     np.testing.assert_array_equal(image.pixels[:, :, :3], np.asarray(expected))
 

@@ -342,3 +342,13 @@ def test_training_sees_what_rectify_shows_its_nets(dtype, channels, tmp_path):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (9, 7, channels)).astype(dtype)
     (kept,) = decoding.decoded_images(Found([Entry("x", lambda: pixels, Row("x"), None)]), Reading())
     np.testing.assert_allclose(kept.pixels / 255, small_copy(pixels), atol=1 / 255)
+
+
+def test_what_stn_has_made_is_not_learned_from(tmp_path):
+    made = {"cat/0.rectified.png": png(90), "cat/0.rectified.json": "{}", "dog/10.inspect.png": png(91)}
+    elsewhere = {f"out/{name}": data for name, data in CLASSES.items()} | {"out/theta.jsonl": "{}"}
+    dataset = read([write(tmp_path, CLASSES | made | elsewhere)])
+    assert known(dataset) == EXPECTED
+    assert dataset.classes == ("cat", "dog")
+    assert not dataset.problems
+    assert known(read([tmp_path / "out"])) == EXPECTED, "unless that is what was named"
