@@ -32,7 +32,7 @@ class StnError(Exception):
 
 class UsageError(StnError):
     exit_code = 2
-    default_remedy = "See `stn --help`."
+    default_remedy = "The same command with --help shows its options."
 
 
 class ImageError(StnError):

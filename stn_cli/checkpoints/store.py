@@ -1,5 +1,6 @@
 """Opening a checkpoint: by name or by path, strictly, without torch."""
 
+import difflib
 import hashlib
 import json
 import stat
@@ -103,7 +104,9 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         return _open(path)
     if Path(name_or_path).is_dir():
         raise ModelError(f"{name_or_path} holds no checkpoint: {WEIGHTS} is missing")
-    raise ModelError(f"there is no model {name_or_path!r}, neither bundled nor as a directory")
+    alike = difflib.get_close_matches(name_or_path.lower(), [model.name for model in bundled_models()])
+    remedy = f"Do you mean {alike[0]}? {ModelError.default_remedy}" if alike else None
+    raise ModelError(f"there is no model {name_or_path!r}, neither bundled nor as a directory", remedy=remedy)
 
 
 def bundled_models() -> list[Checkpoint]:

@@ -9,6 +9,7 @@ import typer
 from stn_cli.cli.output import errors_reported, result, say
 
 if TYPE_CHECKING:
+    from stn_cli.networks.config import ModelConfig
     from stn_cli.reports.evaluation import BeforeAfter, Evaluation, Spread
     from stn_cli.training.examples import Dataset, Examples
 
@@ -19,6 +20,7 @@ EXAMPLES = """Examples:\n
     stn evaluate runs/words words/ --json\n
 """
 _WORST = 24
+_NAMED = {"turn": "turn, degrees", "x": "middle, x", "y": "middle, y", "out_of_frame": "out of frame"}
 _LONGEST_SIDE = 512
 
 
@@ -30,9 +32,13 @@ def evaluate(
         Literal["auto", "all", "train", "validation", "test"],
         typer.Option(help="Of the data; auto is the test part where the data names one, or else all."),
     ] = "auto",
-    labels: Annotated[Path | None, typer.Option(help="Table of labels, as of `stn train`.")] = None,
-    group_by: Annotated[str | None, typer.Option(help="As of `stn train`.")] = None,
-    validation_share: Annotated[float, typer.Option(help="As of `stn train`.")] = 0.1,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of labels (.tsv, .csv, .jsonl), if it is not called labels.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="Regular expression: images whose names match alike stay in one part.")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(help="Held out, where the data names no such part.")] = 0.1,
     worst: Annotated[int, typer.Option(min=0, help="Cases on worst.png.")] = _WORST,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -46,7 +52,8 @@ def evaluate(
         from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
 
         engine = open_engine(open_checkpoint(model), device)
-        means: Literal["class", "text"] = "text" if engine.model.reader else "class"
+        means: Literal["class", "text"] | None = "class" if engine.model.classifier else None
+        means = "text" if engine.model.reader else means
         of_volumes = engine.model.dims == 3
         longest = LONGEST_SHOWN if of_volumes else _LONGEST_SIDE
         reading = Reading(labels, means, group_by, validation_share, longest, of_volumes)
@@ -55,6 +62,8 @@ def evaluate(
         examples = _chosen(dataset, part)
         for problem in dataset.problems:
             say(f"problem: {problem.what}: {problem.where[0]}{' and more' if len(problem.where) > 1 else ''}")
+        for line in _unused(examples, engine.model):
+            say(f"problem: {line}")
         evaluation, cases = evaluated(engine, examples)
         if out is not None:
             from stn_cli.images import encode, make_folder, write_atomically  # noqa: PLC0415
@@ -92,6 +101,15 @@ def _chosen(dataset: "Dataset", part: str) -> "Examples":
     return examples
 
 
+def _unused(examples: "Examples", model: "ModelConfig") -> Iterator[str]:
+    """Labels that are known, and say nothing of the model."""
+    if model.reader is None and model.classifier is None and (examples.texts or examples.classes):
+        yield "the model reads nothing: what the images show is not compared with anything"
+    if model.classifier is not None and (foreign := sorted(set(examples.classes) - set(model.classifier.classes))):
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        yield f"the model knows no class {', '.join(foreign[:3])}{more}: such images count as wrong"
+
+
 def _table(evaluation: "Evaluation") -> Iterator[str]:
     yield f"model         {evaluation.model}"
     yield f"images        {evaluation.images}"
@@ -108,7 +126,7 @@ def _table(evaluation: "Evaluation") -> Iterator[str]:
         off, brier = evaluation.calibration.expected_error, evaluation.calibration.brier
         yield f"calibration   of the {evaluation.calibration.of}: off by {off:.3f}, Brier score {brier:.3f}"
     for name, spread in evaluation.theta.items():
-        yield f"{name.replace('_', ' '):13} {_spread(spread)}"
+        yield f"{_NAMED.get(name, name):13} {_spread(spread)}"
     yield f"folds         {100 * evaluation.folds:.2f} %"
     for row in evaluation.classes:
         yield f"class {row.name:7} {_both(row.accuracy)} of {row.images}"

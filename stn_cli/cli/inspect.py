@@ -66,8 +66,10 @@ def _table(record: "InspectionRecord") -> Iterator[str]:
         yield f"folds        {'yes' if quality.fold else 'no'}"
         yield f"out of frame {quality.out_of_frame:.1%}"
         yield f"jacobian     {quality.jacobian_min:.4g} to {quality.jacobian_max:.4g}"
+    if record.fiducials:
+        yield "fiducials    x and y in pixels of the image"
     for number, (x, y) in enumerate(record.fiducials or (), 1):
-        yield f"fiducial {number:<3} {x:9.2f} {y:9.2f}"
+        yield f"{number:<12} {x:9.2f} {y:9.2f}"
 
 
 def _kinds(transform: "TransformRecord") -> str:

@@ -80,7 +80,9 @@ def import_weights(
         str | None, typer.Option("--input", metavar="HxW", help="What the net sees, where the weights do not tell.")
     ] = None,
     mean: Annotated[list[float] | None, typer.Option(help="Of what it sees, 0 to 1; once for each channel.")] = None,
-    deviation: Annotated[list[float] | None, typer.Option(help="Likewise.")] = None,
+    deviation: Annotated[
+        list[float] | None, typer.Option(help="Standard deviation of the same; once for each channel.")
+    ] = None,
     align_corners: Annotated[
         bool | None,
         typer.Option(

@@ -4,8 +4,9 @@ import itertools
 import os
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +30,12 @@ The same command again goes on where the run was interrupted.
 _TIMED_STEPS = 6
 
 
+class _Objective(StrEnum):
+    CLASSIFY = "classify"
+    READ = "read"
+    STRAIGHTEN = "straighten"
+
+
 def train(
     data: Annotated[
         list[Path],
@@ -39,7 +46,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; `rectify -m` takes it.")],
     config: Annotated[Path | None, typer.Option(help="TOML file; see stn_cli/training/config.py.")] = None,
     objective: Annotated[
-        list[str] | None,
+        list[_Objective] | None,
         typer.Option(help="classify: labels alone; read: words; straighten: known distortions. Repeat it to add up."),
     ] = None,
     labels: Annotated[
@@ -73,7 +80,7 @@ def train(
     accumulate: Annotated[int | None, typer.Option(help="Pieces in which a batch is computed.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
     patience: Annotated[int | None, typer.Option(help="Validations without progress that end the run.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bf16, of the networks.")] = None,
+    precision: Annotated[Literal["float32", "bf16"] | None, typer.Option(help="Of the networks.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; auto takes a CUDA device if there is one.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
@@ -97,7 +104,7 @@ def train(
         from stn_cli.training.defaults import Wishes, transform_called  # noqa: PLC0415
 
         options: dict[str, Any] = {
-            "objectives": objective or None,
+            "objectives": [each.value for each in objective] if objective else None,
             "labels": None if labels is None else str(labels),
             "group_by": group_by,
             "validation_share": validation_share,

@@ -72,7 +72,7 @@ class Model:
         if self.engine.model.dims == 3:
             return self._volume(image, options)
         given = decode(Path(image)).pixels if isinstance(image, str | Path) else image
-        pixels = _checked(given)
+        pixels = _checked(_array(given))
         source_size = pixels.shape[:2]
         located = self.engine.locate([small_copy(pixels)], [source_size])
         (location,) = located
@@ -94,7 +94,7 @@ class Model:
         if isinstance(image, str | Path):
             voxels = decode_volume(read_file(Path(image))).voxels
         else:
-            voxels = checked_voxels(image)
+            voxels = checked_voxels(_array(image))
         location, decision = locate(self.engine, voxels, options)
         return Result(
             crop=rendered(voxels, decision, options),
@@ -115,6 +115,15 @@ def load(name_or_path: str = "text", device: str = "cpu") -> Model:
         DeviceError: the device is not there.
     """
     return Model(open_engine(open_checkpoint(str(name_or_path)), device))
+
+
+def _array(given: object) -> np.ndarray:
+    if not isinstance(given, np.ndarray):
+        raise ImageError(
+            f"{type(given).__name__} is neither a path nor a NumPy array",
+            remedy="Of an image of Pillow, pass numpy.asarray(image.convert('RGB')).",
+        )
+    return given
 
 
 def _checked(pixels: Pixels) -> Pixels:

@@ -181,10 +181,11 @@ class Trainer:
         if self.team.is_first:
             wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
             path = self.run / CONFIG
-            if path.exists() and _read_config(path) != self.config:
+            if path.exists() and (before := _read_config(path)) != self.config:
                 raise UsageError(
-                    f"{self.run} holds a run with another configuration",
-                    remedy="Choose another folder with -o, or repeat the options that started the run.",
+                    f"{self.run} holds a run with another configuration{_differences(before, self.config)}",
+                    remedy="Repeat the options that started the run, or choose another folder with -o;"
+                    f" there --from {self.run} goes on from what it has learned.",
                 )
             remove_leftovers(self.run, is_ours=True)
             write_atomically(path, wanted)
@@ -328,6 +329,12 @@ def _read_config(path: Path) -> TrainConfig | None:
         return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, UsageError):
         return None
+
+
+def _differences(before: TrainConfig | None, now: TrainConfig) -> str:
+    if before is None:
+        return ""
+    return ": " + ", ".join(name for name in now.__struct_fields__ if getattr(before, name) != getattr(now, name))
 
 
 def _truncate_log(path: Path, step: int) -> None:

@@ -134,3 +134,11 @@ def test_data_without_a_training_part_is_measured_and_not_trained_on(tmp_path, p
     refused = stn("train", tmp_path / "data", "-o", tmp_path / "run")
     assert refused.returncode == 9, refused.stderr
     assert "no part to learn from" in refused.stderr
+
+
+def test_labels_that_say_nothing_of_the_model_are_named(digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "data")
+    (tmp_path / "data" / "7").rename(tmp_path / "data" / "seven")
+    run = stn("evaluate", "digits", tmp_path / "data")
+    assert "the model knows no class seven" in run.stderr
+    assert "what the images show is not compared with anything" in stn("evaluate", "text", digits).stderr

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import stn_cli
-from stn_cli.errors import UsageError
+from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import outline
 from tests.cli.test_rectify import SAMPLES
 
@@ -34,3 +35,13 @@ def test_arguments_that_exclude_each_other_are_refused(model):
     for arguments in ({"always": True, "min_confidence": 0.5}, {"height": 20, "size": (20, 20)}):
         with pytest.raises(UsageError):
             model(GREY, **arguments)
+
+
+@pytest.mark.parametrize("image", [Image.new("L", (30, 30)), [[0, 1], [2, 3]], None])
+def test_what_is_neither_a_path_nor_an_array_is_refused(model, image):
+    with pytest.raises(ImageError, match="neither a path nor a NumPy array"):
+        model(image)
+
+
+def test_the_package_tells_what_it_has():
+    assert {"load", "train", "SpatialTransformer"} <= set(dir(stn_cli))
