@@ -31,7 +31,16 @@ from stn_cli.geometry.frames import (
 from stn_cli.geometry.grids import corners, grid, outline
 from stn_cli.geometry.layouts import BorderLayout, GridLayout, Layout, layout_from_name
 from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear, Projective, Similarity, Translation
-from stn_cli.geometry.quality import Quality, crop_size, crop_sizes, qualities, quality, volume_size
+from stn_cli.geometry.quality import (
+    Quality,
+    crop_size,
+    crop_sizes,
+    determinants,
+    qualities,
+    quality,
+    volume_size,
+    zooms,
+)
 from stn_cli.geometry.spec import KINDS, TransformSpec
 from stn_cli.geometry.tps import ThinPlateSpline
 
@@ -58,6 +67,7 @@ __all__ = [
     "corners",
     "crop_size",
     "crop_sizes",
+    "determinants",
     "enlarged",
     "grid",
     "layout_from_name",
@@ -72,4 +82,5 @@ __all__ = [
     "upright_odds",
     "volume_size",
     "zoom",
+    "zooms",
 ]

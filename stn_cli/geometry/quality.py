@@ -14,6 +14,7 @@ from stn_cli.geometry.grids import grid, outline
 from stn_cli.geometry.linear import Affine3d, Projective
 
 _EDGE_POINTS, _COLUMNS = 33, 9
+_ZOOM_POINTS = 5
 _LATTICES = {2: grid((17, 17)), 3: grid((9, 9, 9))}
 _EVERYWHERE = np.concatenate((_LATTICES[2], outline(_EDGE_POINTS)))
 
@@ -54,7 +55,7 @@ def qualities(transforms: Transform) -> list[Quality]:
     """Quality numbers of each transform of a batch."""
     points = like(_LATTICES[transforms.dims], transforms.theta)
     xp = namespace(points)
-    determinant = _determinants(detached(transforms.jacobian(points)))
+    determinant = detached(determinants(transforms, points))
     inside = xp.all(xp.abs(detached(transforms(points))) <= 1.0, axis=-1)
     low, high = xp.min(determinant, axis=-1), xp.max(determinant, axis=-1)
     folds = (low * high <= 0.0) | (_cross_horizon(transforms) if transforms.dims == 2 else low <= 0.0)
@@ -63,10 +64,22 @@ def qualities(transforms: Transform) -> list[Quality]:
     return [Quality(*numbers) for numbers in zip(*columns, strict=True)]
 
 
-def _determinants(jacobian: Array) -> Array:
-    if jacobian.shape[-1] == 3:
+def determinants(transform: Transform, points: Float[Array, "*batch n d"]) -> Float[Array, "*batch2 n"]:
+    """Of the Jacobian ∂source/∂output at the output points; negative where the map turns over."""
+    jacobian = transform.jacobian(points)
+    if transform.dims == 3:
         return namespace(jacobian).linalg.det(jacobian)
     return jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
+
+
+def zooms(transforms: Transform) -> Float[Array, " b"]:
+    """How large the region is that each transform of a batch shows, as a share of the source's side, on average.
+
+    1 is as large as the source; the square root (of volumes the cube root) of the mean determinant on a lattice.
+    """
+    points = like(grid((_ZOOM_POINTS,) * transforms.dims), transforms.theta)
+    xp = namespace(points)
+    return xp.mean(xp.abs(detached(determinants(transforms, points))), axis=-1) ** (1 / transforms.dims)
 
 
 def volume_size(transform: Affine3d, source_size: Size) -> tuple[float, float, float]:

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
-from stn_cli.geometry import Transform, corners, qualities
+from stn_cli.geometry import Transform, corners, pixel_points, qualities, zooms
 from stn_cli.geometry.rotation import angle, rotation
+from stn_cli.networks.config import Size
 from stn_cli.rectify.engine import Engine, Location, small_copy
 from stn_cli.training.examples import Examples
 from stn_cli.training.overlap import overlap
@@ -74,8 +75,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         accuracy: share of classes that are right.
         words, characters: share of transcriptions that are right to the letter; edit distance over their length.
         classes: accuracy of each.
-        theta: zoom (1: a crop as wide as the image), turn in degrees (of a volume about whatever axis), middle x and y,
-            share out of frame.
+        theta: zoom (1: a crop as large as the image), turn in degrees (of a volume about whatever axis), middle x and y
+            (0 and 0: that of the image; 1: its edge), share out of frame.
         folds: share of transforms that turn over.
         corner_error: mean distance of the corners from the true ones, in heights of the true frame.
         iou: intersection over union of the crop's corners and the true ones.
@@ -140,14 +141,14 @@ class Case:
 
 
 def evaluate(engine: Engine, examples: Examples) -> tuple[Evaluation, list[Case]]:
-    """Runs the model on all images, each as it is and at its full size."""
+    """Runs the model on all images, each as it is kept."""
     cases = list(_cases(engine, examples))
     transforms = [case.location.transform for case in cases]
     labelled = [case for case in cases if case.is_labelled]
     by_class = labelled if engine.model.classifier and not engine.model.reader else []
     spelled = labelled if engine.model.reader else []
     errors = np.array([case.error for case in cases])
-    folds, theta = _theta(transforms)
+    folds, theta = _theta(transforms, [image.shape[:-1] for image in examples.images])
     return (
         Evaluation(
             model=engine.checkpoint.name,
@@ -246,16 +247,15 @@ def _classes(cases: Sequence[Case], names: Sequence[str]) -> Iterator[ClassRow]:
             yield ClassRow(name, len(some), accuracy)
 
 
-def _theta(transforms: Sequence[Transform]) -> tuple[float, dict[str, Spread]]:
+def _theta(transforms: Sequence[Transform], sizes: Sequence[Size]) -> tuple[float, dict[str, Spread]]:
     quality = [number for transform in transforms for number in qualities(transform[None])]
     dims = transforms[0].dims
     frames = np.stack([transform(corners(dims)) for transform in transforms])
-    along = (frames[:, 1] - frames[:, 0]) + (frames[:, 3] - frames[:, 2])
-    middles = frames.mean(axis=1)
-    area = np.array([0.5 * (abs(number.jacobian_min) + abs(number.jacobian_max)) for number in quality])
-    turn = np.arctan2(along[:, 1], along[:, 0]) if dims == 2 else angle(rotation(frames))
+    middles, in_pixels = frames.mean(axis=1), pixel_points(frames, np.array(sizes))
+    along = (in_pixels[:, 1] - in_pixels[:, 0]) + (in_pixels[:, 3] - in_pixels[:, 2])
+    turn = np.arctan2(along[:, 1], along[:, 0]) if dims == 2 else angle(rotation(in_pixels))
     columns: dict[str, Any] = {
-        "zoom": area ** (1 / dims),
+        "zoom": np.concatenate([zooms(transform[None]) for transform in transforms]),
         "turn": np.degrees(turn),
         "x": middles[:, 0],
         "y": middles[:, 1],

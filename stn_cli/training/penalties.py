@@ -1,9 +1,8 @@
 """What keeps transforms sane that no known pose supervises."""
 
-import torch
 from torch import Tensor
 
-from stn_cli.geometry import Transform, grid
+from stn_cli.geometry import Transform, determinants, grid
 from stn_cli.geometry.arrays import like
 from stn_cli.training.config import Penalties
 
@@ -27,13 +26,3 @@ def penalties(transform: Transform, weights: Penalties) -> dict[str, Tensor]:
 def _folds(values: Tensor) -> Tensor:
     least = _NEAR_FOLD * values.detach().mean(dim=1, keepdim=True).clamp(min=1e-3)
     return ((least - values).clamp(min=0) / least).mean()
-
-
-def determinants(transform: Transform, points: Tensor) -> Tensor:
-    """∂source/∂crop at the points, (b, n)."""
-    jacobian = transform.jacobian(points)
-    if transform.dims == 3:
-        volumes: Tensor = torch.linalg.det(jacobian)
-        return volumes
-    product: Tensor = jacobian[..., 0, 0] * jacobian[..., 1, 1] - jacobian[..., 0, 1] * jacobian[..., 1, 0]
-    return product

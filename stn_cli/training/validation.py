@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stn_cli.geometry import Transform, grid
+from stn_cli.geometry import Transform, determinants, grid, zooms
 from stn_cli.geometry.arrays import like
 from stn_cli.geometry.rotation import angle, rotation
 from stn_cli.networks.model import Rectified, Rectifier
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.objectives import Points, border, direction, point_errors, read_right
 from stn_cli.training.overlap import overlap
-from stn_cli.training.penalties import determinants
 from stn_cli.training.samples import Batch, Samples, batches
 
 Table = dict[str, np.ndarray]
@@ -89,7 +88,7 @@ def _poses(output: Rectified, batch: Batch) -> Table:
         "error": point_errors(transform, batch.truth).float().mean(dim=1) / 2,
         "rotation_error": _rotation_error(found, batch.truth),
         "confidence": confidence,
-        "zoom": determinant.abs().mean(dim=1) ** (1 / transform.dims),
+        "zoom": zooms(transform),
         "turn": _turn(found),
         "x": middle[:, 0],
         "y": middle[:, 1],

@@ -8,8 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from stn_cli.geometry import Affine
 from stn_cli.rectify.engine import Location
-from stn_cli.reports.evaluation import Case, edit_distance, worst
+from stn_cli.reports.evaluation import Case, _theta, edit_distance, worst
 from tests.cli.test_rectify import SAMPLES, stn
 
 
@@ -104,6 +105,16 @@ def test_a_text_model_is_measured_by_its_poses_alone(tmp_path):
     found = json.loads(stn("evaluate", "text", tmp_path, "--json").stdout)
     assert "accuracy" not in found
     assert math.isfinite(found["theta"]["turn"]["mean"])
+
+
+def test_turns_are_those_that_a_person_sees():
+    height, width, angle = 40, 120, np.radians(30)
+    to_pixels = np.diag([width / 2, height / 2])
+    turned = np.linalg.inv(to_pixels) @ [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] @ to_pixels
+    transform = Affine(np.concatenate((turned, np.zeros((2, 1))), axis=1).ravel())
+    folds, theta = _theta([transform], [(height, width)])
+    assert (folds, theta["turn"].mean) == (0, pytest.approx(30))
+    assert theta["zoom"].mean == pytest.approx(1)
 
 
 def case(number, *, right, sure, iou=math.nan):

@@ -6,6 +6,7 @@ import torch
 
 from stn_cli.geometry import (
     Affine,
+    Affine3d,
     Attention,
     BorderLayout,
     GridLayout,
@@ -16,6 +17,7 @@ from stn_cli.geometry import (
     crop_size,
     letterbox,
     quality,
+    zooms,
 )
 from tests.geometry.examples import PLANAR, example, spline_theta
 
@@ -25,6 +27,13 @@ LATTICE_STEP = 1 / 17
 @pytest.mark.parametrize("name", PLANAR)
 def test_a_gentle_transform_does_not_fold(name, array):
     assert not quality(example(name, array)).fold
+
+
+def test_zooms_are_mean_sizes(array):
+    theta = array([[0.5, 0.1, 0.2], [2.0, 0.0, 0.0]])
+    np.testing.assert_allclose(np.asarray(zooms(Attention(theta))), [0.5, 2.0], rtol=1e-6)
+    half = Affine3d(array([[0.5, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 0.5, 0]]))
+    np.testing.assert_allclose(np.asarray(zooms(half)), [0.5], rtol=1e-6)
 
 
 def test_a_mirror_image_is_no_fold():
