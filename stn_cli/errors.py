@@ -10,6 +10,7 @@
     ├── DeviceError              7    the requested device is not there
     ├── StorageError             8    a file or folder cannot be read or written
     ├── TrainingDataError        9    the data cannot be trained on
+    ├── DivergedError            9    training came to a loss that is no number; the last good state is kept
     └── CheckFailedError        10    a verification did not pass
 
 The codes are part of the stable interface. 0 is success, 130 an interruption by the user, 143 one by SIGTERM.
@@ -73,6 +74,11 @@ class StorageError(StnError):
 class TrainingDataError(StnError):
     exit_code = 9
     default_remedy = "See `stn train --help` for the layouts that are understood."
+
+
+class DivergedError(StnError):
+    exit_code = 9
+    default_remedy = "Lower learning_rate or clip, and train into a new folder; the states before are kept in this one."
 
 
 class CheckFailedError(StnError):

@@ -21,7 +21,6 @@ EXAMPLES = """Examples:\n
 """
 _WORST = 24
 _NAMED = {"turn": "turn, degrees", "x": "middle, x", "y": "middle, y", "out_of_frame": "out of frame"}
-_LONGEST_SIDE = 512
 
 
 def evaluate(
@@ -46,7 +45,7 @@ def evaluate(
     """Measure a model on labelled images: before and after rectification, and where it looks."""
     with errors_reported():
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
-        from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+        from stn_cli.rectify.engine import SMALL_SIDE, open_engine  # noqa: PLC0415
         from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
         from stn_cli.sampling.kinds import LONGEST_SHOWN  # noqa: PLC0415
         from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
@@ -55,7 +54,7 @@ def evaluate(
         means: Literal["class", "text"] | None = "class" if engine.model.classifier else None
         means = "text" if engine.model.reader else means
         of_volumes = engine.model.dims == 3
-        longest = LONGEST_SHOWN if of_volumes else _LONGEST_SIDE
+        longest = LONGEST_SHOWN if of_volumes else SMALL_SIDE
         reading = Reading(labels, means, group_by, validation_share, longest, of_volumes)
         dataset = read_examples(data, reading)
         _check_kind(dataset, engine.model.dims)

@@ -129,7 +129,7 @@ def train(
             input_size=None if input_size is None else parse_size(input_size, "--input"),
             output_size=None if output_size is None else parse_size(output_size, "--output"),
         )
-        resources = Resources(workers=workers, threads=threads, device=_device(device), keep=keep)
+        resources = Resources(workers=workers, threads=threads, device=device, keep=keep)
         planned = plan(data, given, wishes, resources)
         if not quiet and os.environ.get("RANK", "0") == "0":  # the first of several processes speaks for all
             for line in understood(planned):
@@ -156,22 +156,6 @@ def train(
                 best = measures(trainer.best_validation["overall"])
                 say(f"best on held-out images, at step {trainer.best_step}: {best}")
             result(str(out))
-
-
-def _device(name: str) -> str:
-    from stn_cli.rectify.devices import may_be_accelerated  # noqa: PLC0415
-
-    if not may_be_accelerated(name):
-        return "cpu"
-    from stn_cli.errors import DeviceError  # noqa: PLC0415
-    from stn_cli.rectify.torch_engine import is_available  # noqa: PLC0415
-
-    wanted = "cuda" if name == "auto" else name
-    if is_available(wanted):
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if wanted == "cuda" else wanted
-    if name == "auto":
-        return "cpu"
-    raise DeviceError(f"there is no {name} device that torch can use")
 
 
 def _time_needed(plan: "Plan") -> str:

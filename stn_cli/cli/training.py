@@ -27,8 +27,6 @@ def understood(plan: "Plan") -> Iterator[str]:
         yield from _data(plan.source)
     else:
         yield f"data       {plan.source.summary}"
-        for path, reason in plan.source.unreadable[:_NAMED]:
-            yield f"left out   {path}: {reason}"
     config = plan.config
     yield f"task       {' + '.join(config.objectives)}"
     yield f"network    {_network(plan)}"

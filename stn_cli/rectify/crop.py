@@ -24,9 +24,9 @@ from stn_cli.images import Pixels
 from stn_cli.images.channels import grey
 from stn_cli.networks.config import Size
 from stn_cli.rectify.engine import SMALL_SIDE, Engine, Located
-from stn_cli.rectify.options import LONGEST_SIDE, RectifyOptions
+from stn_cli.rectify.options import RectifyOptions
 from stn_cli.sampling.footprint import least_footprint
-from stn_cli.sampling.kinds import Fill
+from stn_cli.sampling.kinds import LONGEST_SIDE, Fill
 from stn_cli.sampling.warp import Reading
 
 Sides = Num[np.ndarray, "*batch 2"]

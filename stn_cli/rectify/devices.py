@@ -1,6 +1,8 @@
-"""Where nets and samplers may run; nothing here loads a framework."""
+"""Where nets and samplers run; no framework is loaded where there is nothing but a CPU."""
 
 import os
+
+from stn_cli.errors import DeviceError
 
 
 def may_be_accelerated(device: str) -> bool:
@@ -8,3 +10,22 @@ def may_be_accelerated(device: str) -> bool:
     if device != "auto":
         return device != "cpu"
     return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
+
+
+def resolved(device: str) -> str:
+    """`cpu`, `cuda` or `mps`, whichever is meant: `auto` is a CUDA device if there is one.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    if not may_be_accelerated(device):
+        return "cpu"
+    import torch  # noqa: PLC0415
+
+    wanted = "cuda" if device == "auto" else device
+    there = torch.cuda.is_available() if wanted == "cuda" else wanted == "mps" and torch.backends.mps.is_available()
+    if there:
+        return wanted
+    if device == "auto":
+        return "cpu"
+    raise DeviceError(f"there is no {device} device that torch can use")

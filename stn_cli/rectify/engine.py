@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import CLASSIFIER, READER, graph_names, localizer_names
-from stn_cli.errors import DeviceError, ModelError, UsageError
+from stn_cli.errors import ModelError, UsageError
 from stn_cli.geometry import (
     Affine3d,
     Attention,
@@ -26,7 +26,7 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.images.channels import luminance, over_white
 from stn_cli.networks.config import ModelConfig, Size
-from stn_cli.rectify.devices import may_be_accelerated
+from stn_cli.rectify.devices import resolved
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
 
@@ -274,16 +274,12 @@ def open_engine(checkpoint: Checkpoint, device: str = "auto", head: int = 0) -> 
     Raises:
         DeviceError: the device is not there.
     """
-    of_volumes = checkpoint.header.model.dims == 3
-    if not may_be_accelerated(device) and not of_volumes:
+    found = resolved(device)
+    if found == "cpu" and checkpoint.header.model.dims == 2:
         return OnnxEngine(checkpoint, head=head)
-    from stn_cli.rectify.torch_engine import TorchEngine, is_available  # noqa: PLC0415  imports torch
+    from stn_cli.rectify.torch_engine import TorchEngine  # noqa: PLC0415  imports torch
 
-    if device != "cpu" and is_available("cuda" if device == "auto" else device):
-        return TorchEngine(checkpoint, "cuda" if device == "auto" else device, head)
-    if device in ("auto", "cpu"):
-        return TorchEngine(checkpoint, "cpu", head) if of_volumes else OnnxEngine(checkpoint, head=head)
-    raise DeviceError(f"there is no {device} device that torch can use")
+    return TorchEngine(checkpoint, found, head)
 
 
 def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from stn_cli.errors import StorageError
-from stn_cli.images import exclusive, publish, remove_leftovers, stage
+from stn_cli.images import exclusive, make_folder, publish, remove_leftovers, stage
 from stn_cli.images.formats import RECORDS
 from stn_cli.rectify.finished import last_lines, read_journal, write_journal
 from stn_cli.rectify.plan import Job, prepare_folders
@@ -42,10 +42,7 @@ class Ledger:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             if self.out is not None:
-                try:
-                    self.out.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise StorageError(f"cannot create the folder {self.out}: {error.strerror}") from error
+                make_folder(self.out)
                 opened.enter_context(exclusive(self.out))
                 self._file = opened.enter_context(_open_to_append(self.out / RECORDS))
             self._folders = prepare_folders(self._jobs, are_ours=self.out is not None)

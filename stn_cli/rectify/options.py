@@ -6,10 +6,7 @@ from typing import Literal
 import msgspec
 
 from stn_cli.errors import UsageError
-from stn_cli.sampling.kinds import RESAMPLES, Fill, Resample
-
-LONGEST_SIDE = 32_766
-"""Of a crop: OpenCV counts pixels in 16 bits."""
+from stn_cli.sampling.kinds import LONGEST_SIDE, RESAMPLES, Fill, Resample
 
 
 class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from stn_cli.images import (
     discover,
     find_collisions,
     format_of_suffix,
+    make_folder,
     output_format,
     output_path,
     readable,
@@ -109,10 +110,7 @@ def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
     """
     folders = sorted({path.parent for job in jobs for path in (job.target, job.record)})
     for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot create the folder {folder}: {error.strerror}") from error
+        make_folder(folder)
         remove_leftovers(folder, is_ours=are_ours)
     return folders
 

@@ -22,11 +22,6 @@ from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, warp
 
 
-def is_available(device: str) -> bool:
-    """Whether torch can use `cuda` or `mps` here."""
-    return torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
-
-
 class TorchEngine(Engine):
     """Nets and sampler on a device."""
 

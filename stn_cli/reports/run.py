@@ -71,7 +71,7 @@ def train(
         The checkpoint with the best weights, as `stn_cli.load` takes it.
 
     Raises:
-        TrainingDataError, UsageError, StorageError, Diverged: as the command would say.
+        TrainingDataError, UsageError, StorageError, DivergedError: as the command would say.
     """
     roots = [Path(data)] if isinstance(data, str | Path) else [Path(root) for root in data]
     given = dict(config) if isinstance(config, dict) else {} if config is None else read_entries(Path(config))

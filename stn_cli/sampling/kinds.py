@@ -8,5 +8,8 @@ Fill = Literal["border"] | tuple[float, ...]
 
 RESAMPLES: tuple[Resample, ...] = ("auto", "bilinear", "bicubic", "nearest")
 
+LONGEST_SIDE = 32_766
+"""Of a crop, in pixels: OpenCV counts them in 16 bits."""
+
 LONGEST_SHOWN = 128
 """Voxels along a side of the small copy of a volume that nets look at."""

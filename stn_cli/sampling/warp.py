@@ -18,7 +18,7 @@ from stn_cli.sampling.footprint import (
     footprints,
     weighted_fill,
 )
-from stn_cli.sampling.kinds import Fill, Resample
+from stn_cli.sampling.kinds import LONGEST_SIDE, Fill, Resample
 from stn_cli.sampling.lattice import Knots, between, lattices
 
 _INTERPOLATION = {
@@ -33,8 +33,6 @@ _FIRST_CENTRE = 0.5
 """Where OpenCV starts to count, in pixels from the edge."""
 _DECIMALS = 12
 """Of a matrix in pixels: what is left of the identity after sizes have been multiplied in and out is the identity."""
-_OPENCV_SIDE = 32_766
-"""`cv2.remap` counts pixels in 16 bits."""
 
 _KERNEL = 2
 """Pixels on each side that bicubic interpolation looks at."""
@@ -184,10 +182,10 @@ def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Bord
     """The crop of whole pixels without alpha, or with colours weighted by it."""
     plan, size = where.plan, where.size
     level, extent = _shrunk(pixels, plan.level, border), _extent(pixels.shape[:2], plan)
-    if max(size) > _OPENCV_SIDE:
-        raise ImageError(f"a crop with a side of more than {_OPENCV_SIDE} pixels cannot be made")
-    readings = (plan.readings[0], min(plan.readings[1], _OPENCV_SIDE // size[1]))
-    rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), _OPENCV_SIDE // readings[0]))
+    if max(size) > LONGEST_SIDE:
+        raise ImageError(f"a crop with a side of more than {LONGEST_SIDE} pixels cannot be made")
+    readings = (plan.readings[0], min(plan.readings[1], LONGEST_SIDE // size[1]))
+    rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), LONGEST_SIDE // readings[0]))
     if readings == (1, 1) and where.matrix is not None:
         rows = size[0]  # nothing is held but the crop itself
     crop = np.empty((*size, level.shape[2]), level.dtype)
@@ -222,7 +220,7 @@ def _read(
     size = (where.size[1] * readings[1], (rows.stop - rows.start) * readings[0])
     flags = _INTERPOLATION[resample]
     outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
-    in_reach = max(level.shape[:2]) <= _OPENCV_SIDE
+    in_reach = max(level.shape[:2]) <= LONGEST_SIDE
     matrix = where.pixel_matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR and in_reach else None
     if matrix is None:
         out = np.empty((size[1], size[0], level.shape[2]), level.dtype) if into is None else into
@@ -239,14 +237,14 @@ def _remap(
     level: np.ndarray, positions: Positions, flags: int, into: np.ndarray, outside: dict[str, Any]
 ) -> np.ndarray:
     """`cv2.remap`; from a source that is too large for it, by parts that are read within smaller windows."""
-    if max(level.shape[:2]) <= _OPENCV_SIDE:
+    if max(level.shape[:2]) <= LONGEST_SIDE:
         cv2.remap(level, *positions, flags, into, **outside)
         return into
     (left, right), (top, bottom) = (
         _window(along, side) for along, side in zip(positions, level.shape[1::-1], strict=True)
     )
     window = level[top:bottom, left:right]
-    if max(window.shape[:2]) <= _OPENCV_SIDE:
+    if max(window.shape[:2]) <= LONGEST_SIDE:
         moved = positions[0] - np.float32(left), positions[1] - np.float32(top)
         return _remap(window, moved, flags, into, outside)
     axis = int(np.argmax(into.shape[:2]))

@@ -1,5 +1,6 @@
 """Training from end to end: data and wishes in, a checkpoint out."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import msgspec
 import torch
 
 from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.rectify.devices import resolved
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import check_objectives, prepare
 from stn_cli.training.defaults import Wishes, suited
@@ -31,13 +33,13 @@ class Resources:
     Attributes:
         workers: processes that draw samples.
         threads: of the networks on a CPU; None for one a core.
-        device: `cpu`, `cuda` or `mps`.
+        device: `cpu`, `cuda` or `mps`; `auto` is a CUDA device if there is one.
         keep: states to keep, of the last validations.
     """
 
     workers: int = 1
     threads: int | None = None
-    device: str = "cpu"
+    device: str = "auto"
     keep: int = 2
 
 
@@ -64,8 +66,10 @@ def plan(
     Raises:
         TrainingDataError: the data cannot be trained on, or lacks what an objective needs.
         UsageError: what is given does not fit together.
+        DeviceError: the device is not there.
     """
     resources = resources or Resources()
+    resources = dataclasses.replace(resources, device=_device(resources.device))
     if "text" in given:
         config = _converted(given)
         assert config.text is not None
@@ -105,6 +109,12 @@ def trainer_of(plan: Plan, out: Path, team: Team = ALONE) -> Trainer:
         device=resources.device,
         team=team,
     )
+
+
+def _device(name: str) -> str:
+    """Of this process: several that share a run have a CUDA device each."""
+    found = resolved(name)
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found == "cuda" else found
 
 
 def _converted(given: dict[str, Any]) -> TrainConfig:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
-from stn_cli.errors import StnError, UsageError
+from stn_cli.errors import DivergedError, UsageError
 from stn_cli.images import exclusive, make_folder, remove_leftovers, write_atomically
 from stn_cli.networks.model import Rectifier, channels_last
 from stn_cli.training.collapse import symptoms
@@ -38,13 +38,6 @@ CONFIG, LOG = "config.json", "log.jsonl"
 _LOG_EVERY = 50
 _LOOKED_AT = 8
 """Batches on which a hidden unit must fire once, or begins anew."""
-
-
-class Diverged(StnError):
-    """The loss is no longer a number; the last good state is kept."""
-
-    exit_code = 9
-    default_remedy = "Lower learning_rate or clip, and train into a new folder; the states before are kept in this one."
 
 
 class Trainer:
@@ -102,7 +95,7 @@ class Trainer:
             is_stopped: once it says so, the state is saved and no further step is made.
 
         Raises:
-            Diverged: the loss or its gradient is no longer finite.
+            DivergedError: the loss or its gradient is no longer finite.
             StorageError, UsageError: the folder cannot be used, or is that of another run or of one under way.
         """
         watchers = watchers if self.team.is_first else ()
@@ -151,7 +144,7 @@ class Trainer:
         return cast("Rectifier", self.average.module).eval()
 
     def save(self) -> None:
-        """Writes the state from which the run can go on; Diverged, and the states before stay, if it is not finite."""
+        """Writes the state from which the run can go on; DivergedError, and those before stay, if it is not finite."""
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged("a weight")
         state: dict[str, Any] = {
@@ -264,9 +257,9 @@ class Trainer:
             raise self._diverged(f"the loss ({' + '.join(broken)})")
         return parts
 
-    def _diverged(self, what: str) -> Diverged:
+    def _diverged(self, what: str) -> DivergedError:
         before = f"the gradient before had a norm of {self.last_norm:.3g}, at a learning rate of {self._rate():.3g}"
-        return Diverged(f"{what} is no longer a finite number after step {self.step}; {before}")
+        return DivergedError(f"{what} is no longer a finite number after step {self.step}; {before}")
 
     def _rate(self) -> float:
         """Linear warm-up, then a cosine to zero."""

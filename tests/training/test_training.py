@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from stn_cli.errors import StorageError, UsageError
+from stn_cli.errors import DivergedError, StorageError, UsageError
 from stn_cli.geometry import Projective, outline
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.data import prepare
 from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.finish import export
-from stn_cli.training.loop import Diverged, Trainer
+from stn_cli.training.loop import Trainer
 from stn_cli.training.scenes import draw
 from stn_cli.training.validation import validate
 from tests.training.said import Said
@@ -181,7 +181,7 @@ def test_what_is_no_number_is_named_and_ends_the_run_before_it_is_saved(tmp_path
             with torch.no_grad():
                 next(trainer.model.transformer.parameters()).fill_(float("nan"))
 
-    with pytest.raises(Diverged, match=f"{named}.* after step {spoilt}; the gradient before") as raised:
+    with pytest.raises(DivergedError, match=f"{named}.* after step {spoilt}; the gradient before") as raised:
         trainer.train(Said(spoil))
     assert raised.value.exit_code == 9
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-2.pt"]

@@ -30,7 +30,6 @@ class Lettering:
     held_out_fonts: tuple[Path, ...]
     words: tuple[str, ...]
     held_out_words: tuple[str, ...]
-    unreadable: tuple[tuple[Path, str], ...] = ()
 
     @property
     def fingerprint(self) -> str:
