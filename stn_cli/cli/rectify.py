@@ -86,7 +86,9 @@ def rectify(
     max_errors: Annotated[
         str | None, typer.Option(help="Stop once more inputs than N, or P% of them, have failed. Default: never.")
     ] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure: --max-errors 0.")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="--max-errors 0: begin nothing more after a failure.")
+    ] = False,
     errors_to: Annotated[Path | None, typer.Option(help="A file for the records of the inputs that failed.")] = None,
     max_pixels: Annotated[int, typer.Option(help="An image with more of them fails.")] = 250_000_000,
     salvage: Annotated[

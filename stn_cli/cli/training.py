@@ -112,6 +112,10 @@ class Terminal(Watcher):
         self.live = live
         self.first: tuple[int, float] | None = None
 
+    def started(self, trainer: "Trainer") -> None:
+        if trainer.step:
+            self._say(f"{'was finished' if trainer.is_over() else 'goes on'} at step {trainer.step}")
+
     def stepped(self, trainer: "Trainer", means: dict[str, float]) -> None:
         config, step = trainer.config, trainer.step
         first_step, started = self.first = self.first or (step - 1, time.monotonic())

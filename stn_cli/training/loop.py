@@ -112,7 +112,7 @@ class Trainer:
 
     def _train(self, watchers: Sequence[Watcher], is_stopped: Callable[[], bool]) -> bool:
         started, recent = time.monotonic(), self.recent
-        for batch in self._batches() if not self._is_over() else ():
+        for batch in self._batches() if not self.is_over() else ():
             if self.team.any(is_stopped()):
                 self.save()
                 return False
@@ -127,7 +127,7 @@ class Trainer:
             if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
                 self._validate(watchers)
                 self.save()
-                if self._is_over():
+                if self.is_over():
                     break
         return True
 
@@ -202,7 +202,7 @@ class Trainer:
         self.recent.values, self.data_before = state["recent"], state["data"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """All steps were made, or the score has not risen for too many validations."""
         patience = self.config.patience * self.config.validate_every
         return self.step >= self.config.steps or (patience > 0 and self.step - self.best_step >= patience)

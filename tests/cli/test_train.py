@@ -94,9 +94,10 @@ def test_two_images_are_enough(config, tmp_path):
 
 def test_the_same_command_again_changes_nothing(bars, config, tmp_path):
     weights = tmp_path / "run" / "model.safetensors"
-    for _ in range(2):
-        assert stn("train", bars, "-o", tmp_path / "run", "--config", config, "-q").returncode == 0
-        before = weights.read_bytes()
+    assert stn("train", bars, "-o", tmp_path / "run", "--config", config, "-q").returncode == 0
+    before = weights.read_bytes()
+    again = stn("train", bars, "-o", tmp_path / "run", "--config", config)
+    assert "was finished at step" in again.stderr
     assert weights.read_bytes() == before
     other = stn("train", bars, "-o", tmp_path / "run", "--config", config, "--seed", "5")
     assert other.returncode == 2
