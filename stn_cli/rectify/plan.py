@@ -136,7 +136,7 @@ class _Memory:
 
 def _spelled_otherwise(finished: Mapping[str, Finished], source: Path, target: Path) -> Finished | None:
     """What is known of an input by a run that was started from another folder: its records spell both paths alike."""
-    parts = source.absolute().parts
+    parts = source.absolute().parts if finished else ()
     for first in range(len(parts)):
         known = finished.get(path_text(Path(*parts[first:])))
         if known is not None and known.output is not None:
