@@ -109,7 +109,7 @@ def train_and_report(
         )
     recorders = [Film(), *([TensorBoard()] if tensorboard else [])]
     without: Trainer | None = None
-    with joined_team(planned.resources.device) as team:
+    with joined_team(planned.resources.torch_device) as team:
         trainer, finished = run(planned, out, *recorders, *watchers, team=team, is_stopped=is_stopped)
         if baseline and finished:
             config = msgspec.structs.replace(planned.config, bypassed=True, start=None)

@@ -1,6 +1,5 @@
 """Training from end to end: data and wishes in, a checkpoint out."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +41,16 @@ class Resources:
     device: str = "auto"
     keep: int = 2
 
+    @property
+    def torch_device(self) -> str:
+        """The device of this process, by torch's name for it; several that share a run have a CUDA device each.
+
+        Raises:
+            DeviceError: it is not there.
+        """
+        found = resolved(self.device)
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found == "cuda" else found
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -66,10 +75,8 @@ def plan(
     Raises:
         TrainingDataError: the data cannot be trained on, or lacks what an objective needs.
         UsageError: what is given does not fit together.
-        DeviceError: the device is not there.
     """
     resources = resources or Resources()
-    resources = dataclasses.replace(resources, device=_device(resources.device))
     if "text" in given:
         config = _converted(given)
         assert config.text is not None
@@ -106,15 +113,9 @@ def trainer_of(plan: Plan, out: Path, team: Team = ALONE) -> Trainer:
         out,
         workers=resources.workers,
         keep=resources.keep,
-        device=resources.device,
+        device=resources.torch_device,
         team=team,
     )
-
-
-def _device(name: str) -> str:
-    """Of this process: several that share a run have a CUDA device each."""
-    found = resolved(name)
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found == "cuda" else found
 
 
 def _converted(given: dict[str, Any]) -> TrainConfig:

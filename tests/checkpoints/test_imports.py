@@ -16,7 +16,7 @@ from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.verify import verify
 from stn_cli.sampling.differentiable import sample
 from tests.checkpoints import foreign
-from tests.cli.test_rectify import stn
+from tests.running import stn
 
 
 def pictures(size, channels, count=4):

@@ -11,7 +11,7 @@ import pytest
 from stn_cli.geometry import Affine
 from stn_cli.rectify.engine import Location
 from stn_cli.reports.evaluation import Case, _theta, edit_distance, worst
-from tests.cli.test_rectify import SAMPLES, stn
+from tests.running import SAMPLES, stn
 
 
 @pytest.fixture(scope="module")

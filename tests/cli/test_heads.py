@@ -10,8 +10,8 @@ from stn_cli.images import decode
 from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.rectify.verify import verify
-from tests.cli.test_rectify import SAMPLES, records, stn
-from tests.training.test_learning import dataset, trained
+from tests.running import SAMPLES, records, stn
+from tests.training.drawn import dataset, trained
 
 NAMES = ("photo-1.jpg", "rotated-1.png")
 

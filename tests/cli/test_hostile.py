@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.test_rectify import ROOT, SAMPLES, rectify
 from tests.corpus import corpus, encoded, picture
+from tests.running import ROOT, SAMPLES, rectify
 
 TWO_GIGABYTES = 2 << 30
 

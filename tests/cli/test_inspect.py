@@ -8,7 +8,7 @@ from PIL import Image
 
 from stn_cli.geometry import BorderLayout, ThinPlateSpline
 from stn_cli.reports.inspection import reading_angle
-from tests.cli.test_rectify import SAMPLES, TRUTH, stn
+from tests.running import SAMPLES, TRUTH, stn
 
 NAME = "photo-2.jpg"
 

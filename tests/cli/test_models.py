@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.checkpoints.strangers import DAMAGES, rewrite
-from tests.cli.test_rectify import ROOT, SAMPLES, stn
+from tests.running import ROOT, SAMPLES, stn
 
 DIGITS = ROOT / "models" / "digits"
 

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,25 +17,7 @@ from stn_cli.errors import StorageError
 from stn_cli.rectify.ledger import Ledger
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import plan
-
-ROOT = Path(__file__).parents[2]
-SAMPLES = ROOT / "sample_images" / "digits"
-TRUTH = json.loads((SAMPLES / "truth.json").read_text())
-
-
-def stn(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "stn_cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=120)
-
-
-def rectify(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return stn("rectify", "-m", "digits", *arguments, cwd=cwd)
-
-
-def records(folder: Path) -> dict[str, dict]:
-    lines = [json.loads(line) for line in (folder / "theta.jsonl").read_text().splitlines()]
-    return {Path(line["source"]["path"]).name: line for line in lines}
+from tests.running import ROOT, SAMPLES, TRUTH, records, rectify, stn
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from stn_cli.rectify.finished import read_finished
-from tests.cli.test_rectify import SAMPLES, records, rectify, stn
+from tests.running import SAMPLES, records, rectify, stn
 
 ROTATED = sorted(SAMPLES.glob("rotated-*.png"))
 

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import torch
 
-from tests.cli.test_rectify import ROOT, SAMPLES, records, stn
+from tests.running import ROOT, SAMPLES, records, stn
 
 CONFIG = """
 name = "bars"

@@ -13,7 +13,7 @@ from stn_cli.checkpoints.header import Metrics
 from stn_cli.errors import ImageError, UsageError
 from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.model import Rectifier
-from tests.cli.test_rectify import records, stn
+from tests.running import records, stn
 from tests.training.test_volumes import write_folders
 
 CONFIG = """

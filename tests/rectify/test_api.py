@@ -7,7 +7,7 @@ from PIL import Image
 import stn_cli
 from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import outline
-from tests.cli.test_rectify import SAMPLES
+from tests.running import SAMPLES
 
 SURE, GREY = SAMPLES / "rotated-1.png", np.full((40, 56), 128, np.uint8)
 

@@ -19,7 +19,7 @@ from stn_cli.rectify.ledger import Ledger
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
-from tests.cli.test_rectify import ROOT, SAMPLES
+from tests.running import ROOT, SAMPLES
 
 COPIES = 12
 

@@ -15,8 +15,8 @@ from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
 from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.sampling.differentiable import sample
-from tests.cli.test_rectify import SAMPLES, TRUTH
 from tests.elsewhere import elsewhere
+from tests.running import SAMPLES, TRUTH
 
 NAMES = sorted(TRUTH)
 

@@ -22,7 +22,7 @@ from stn_cli.rectify.ledger import Ledger
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
-from tests.cli.test_rectify import SAMPLES
+from tests.running import SAMPLES
 
 INPUTS = ("rotated-1.png", "rotated-2.png", "photo-1.jpg", "cluttered-1.png")
 ENDED, FAILED, KILLED, DEFECT = 0, 3, 137, 99

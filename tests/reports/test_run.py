@@ -10,8 +10,8 @@ import pytest
 import stn_cli
 from stn_cli.errors import UsageError
 from stn_cli.training.api import Resources
-from tests.cli.test_rectify import stn
-from tests.training.test_learning import glyph
+from tests.running import stn
+from tests.training.drawn import glyph
 
 CONFIG = {
     "steps": 12,

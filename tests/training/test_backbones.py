@@ -16,8 +16,8 @@ from stn_cli.networks.config import TransformConfig
 from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.training.defaults import Wishes
-from tests.cli.test_rectify import stn
-from tests.training.test_learning import dataset, glyph, settings, trained
+from tests.running import stn
+from tests.training.drawn import dataset, glyph, settings, trained
 
 MINE = """
 import torch

@@ -13,7 +13,7 @@ from stn_cli.training.loop import Trainer
 from stn_cli.training.text.config import TextConfig, TextScene
 from stn_cli.training.text.samples import Lettering
 from tests.elsewhere import elsewhere
-from tests.training.test_learning import dataset, settings
+from tests.training.drawn import dataset, settings
 
 WORDS = ("kelp", "Wharf", "QUARTZ", "jumping", "fox", "signal")
 RIBBON = TransformConfig("tps", "ribbon 2x10")

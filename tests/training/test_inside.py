@@ -13,8 +13,8 @@ from stn_cli.networks.model import Rectifier
 from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.training.defaults import Wishes, transform_called
-from tests.cli.test_rectify import stn
-from tests.training.test_learning import dataset, glyph, trained
+from tests.running import stn
+from tests.training.drawn import dataset, glyph, trained
 
 CLASSIFIER = ClassifierConfig(classes=("a", "b"), input_size=(24, 24), widths=(6, 8, 10), hidden=12, channels=1)
 

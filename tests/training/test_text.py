@@ -28,7 +28,7 @@ from stn_cli.training.text.masks import HEIGHT, Mask, render_masks
 from stn_cli.training.text.pose import random_pose
 from stn_cli.training.text.samples import Lettering, read_lettering
 from stn_cli.training.text.textures import render_textures
-from tests.cli.test_rectify import ROOT, stn
+from tests.running import ROOT, stn
 from tests.training.said import Said
 
 SCENES = {
