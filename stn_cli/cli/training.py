@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stn_cli.training.loop import Trainer
     from stn_cli.training.validation import Validation
 
+_MANY_EPOCHS = 2000
 _NAMED = 20
 """Classes or files that are named, of many."""
 
@@ -33,7 +34,10 @@ def understood(plan: "Plan") -> Iterator[str]:
     samples = config.steps * config.batch_size
     whole = f"{samples:,} in all"
     if isinstance(plan.source, Dataset):
-        whole += f", {samples / len(plan.source.train):.3g} epochs"
+        epochs = samples / len(plan.source.train)
+        whole += f", {epochs:.3g} epochs"
+        if epochs > _MANY_EPOCHS:
+            yield "note       so few images come by so often that what is learned may hold for them alone"
     yield f"training   {config.steps:,} steps of {config.batch_size} samples ({whole}), seed {config.seed}"
 
 

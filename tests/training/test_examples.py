@@ -352,3 +352,9 @@ def test_what_stn_has_made_is_not_learned_from(tmp_path):
     assert dataset.classes == ("cat", "dog")
     assert not dataset.problems
     assert known(read([tmp_path / "out"])) == EXPECTED, "unless that is what was named"
+
+
+def test_a_table_of_another_name_is_not_passed_over_in_silence(tmp_path):
+    dataset = read([write(tmp_path, CLASSES | {"gt.csv": "file,text\ncat/0.png,zero\n"})])
+    assert known(dataset) == EXPECTED
+    assert [(problem.what, problem.where) for problem in dataset.problems] == [("the table is not read", ("gt.csv",))]

@@ -81,6 +81,8 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
         _find_listed(files, rows, names, found)
     elif names:
         _find_plain(files, names, found)
+        unread = [name for name in files.names if suffix_of(name) in SUFFIXES]
+        found.report("the table is not read", "Name it with --labels, or call it labels.", unread)
     elif not pairs:
         suffixes = " ".join(sorted(FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys()))
         raise TrainingDataError(f"no image in {files.root} (looked for {suffixes}, and idx files)")
