@@ -19,14 +19,9 @@ from stn_cli.geometry.cascade import Cascade
 from stn_cli.geometry.frames import (
     center_based,
     corner_based,
-    enlarged,
     letterbox,
     pixel_matrix,
     pixel_points,
-    refined,
-    righted,
-    upright_odds,
-    zoom,
 )
 from stn_cli.geometry.grids import corners, grid, outline
 from stn_cli.geometry.layouts import BorderLayout, GridLayout, Layout, layout_from_name
@@ -68,7 +63,6 @@ __all__ = [
     "crop_size",
     "crop_sizes",
     "determinants",
-    "enlarged",
     "grid",
     "layout_from_name",
     "letterbox",
@@ -77,10 +71,6 @@ __all__ = [
     "pixel_points",
     "qualities",
     "quality",
-    "refined",
-    "righted",
-    "upright_odds",
     "volume_size",
-    "zoom",
     "zooms",
 ]

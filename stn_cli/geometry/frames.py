@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from stn_cli.geometry.arrays import Array, like, matmul, namespace
-from stn_cli.geometry.base import Transform
-from stn_cli.geometry.linear import Affine, Affine3d, Attention, Linear
-from stn_cli.geometry.tps import ThinPlateSpline
+from stn_cli.geometry.linear import Affine, Affine3d, Linear
 
 Size = tuple[int, ...]
 """(height, width), or (depth, height, width) of a volume."""
@@ -59,49 +57,6 @@ def letterbox(source_size: Size, input_size: Size) -> Affine | Affine3d:
     scales = np.array([pixels_per_input_pixel * seen / source for source, seen in sides])
     rows = np.concatenate((np.diag(scales), np.zeros((len(scales), 1))), axis=1)
     return (Affine if len(scales) == 2 else Affine3d)(rows.ravel())
-
-
-def zoom(factor: float, dims: int, array: Array) -> Linear:
-    """The crop enlarged by `factor` about its centre, in the library, dtype and device of `array`."""
-    if dims == 3:
-        return Affine3d(like((factor, 0, 0, 0, 0, factor, 0, 0, 0, 0, factor, 0), array))
-    return Attention(like((factor, 0.0, 0.0), array))
-
-
-def enlarged(found: Transform, margin: float) -> Transform:
-    """What a localization net is shown: the region found so far, enlarged about its centre."""
-    return found @ zoom(margin, found.dims, found.theta)
-
-
-def refined(found: Transform, predicted: Transform, margin: float) -> Transform:
-    """The region that a net found when it was shown `enlarged(found, margin)`; its identity changes nothing.
-
-    A spline's control points are stated in the region found so far, so that the result is again one spline.
-    """
-    if isinstance(predicted, ThinPlateSpline):
-        return predicted.through(found)
-    return enlarged(found, margin) @ predicted @ zoom(1.0 / margin, found.dims, found.theta)
-
-
-def righted(found: ThinPlateSpline, odds: Array, prior: float) -> tuple[ThinPlateSpline, Array]:
-    """The spline turned over where that is likelier, and the log-odds of all votes for it as it is then.
-
-    Args:
-        found: as a net was shown it.
-        odds: log-odds of all votes so far that it is upright, of the batch's shape.
-        prior: of `upright_odds`.
-    """
-    over = odds + upright_odds(found, prior) < 0
-    return found.turned(over), namespace(found.theta).where(over, -odds, odds)
-
-
-def upright_odds(found: ThinPlateSpline, prior: float) -> Array:
-    """Log-odds that what a spline shows is upright, before anything votes on it, of the batch's shape.
-
-    `prior` if it stands upright in its image, less by the fifth power of the cosine the more it is turned: people
-    photograph words within some thirty degrees of upright, or any way.
-    """
-    return prior * found.uprightness() ** 5
 
 
 def _to_pixels(size: Size) -> np.ndarray:

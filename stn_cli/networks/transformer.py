@@ -14,15 +14,11 @@ from stn_cli.geometry import (
     ThinPlateSpline,
     Transform,
     TransformSpec,
-    enlarged,
     letterbox,
-    refined,
-    righted,
-    upright_odds,
-    zoom,
 )
 from stn_cli.networks.config import Limits, LocalizerConfig, Size, TransformConfig
 from stn_cli.networks.localization import LocalizationNet, Pose
+from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds, zoom
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Fill, Resample
 

@@ -17,15 +17,12 @@ from stn_cli.geometry import (
     Attention,
     ThinPlateSpline,
     Transform,
-    enlarged,
     letterbox,
-    refined,
-    righted,
-    upright_odds,
 )
 from stn_cli.images import Pixels
 from stn_cli.images.channels import luminance, over_white
 from stn_cli.networks.config import ModelConfig, Size
+from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds
 from stn_cli.rectify.devices import resolved
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each

@@ -14,10 +14,9 @@ from stn_cli.geometry import (
     grid,
     layout_from_name,
     pixel_points,
-    righted,
-    upright_odds,
 )
 from stn_cli.geometry.layouts import layout_name
+from stn_cli.networks.refinement import righted, upright_odds
 from tests.geometry.examples import spline_theta
 
 LAYOUTS = ("grid 3x3", "grid 4x4", "border 2x2", "border 2x10", "ribbon 2x10")
