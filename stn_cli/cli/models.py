@@ -94,8 +94,8 @@ def import_weights(
     """Turn a spatial transformer of another project into a checkpoint; weights are read, no program is run."""
     with errors_reported():
         from stn_cli.checkpoints.imports import ImportOptions  # noqa: PLC0415
+        from stn_cli.cli.parsing import parse_size  # noqa: PLC0415
         from stn_cli.rectify.adopt import adopt  # noqa: PLC0415
-        from stn_cli.rectify.options import parse_size  # noqa: PLC0415
 
         options = ImportOptions(
             None if input_size is None else parse_size(input_size, "--input", dims=(2,)),

@@ -110,8 +110,9 @@ def rectify(
         import os  # noqa: PLC0415
 
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+        from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
         from stn_cli.rectify.crew import Crew  # noqa: PLC0415
-        from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
+        from stn_cli.rectify.options import RectifyOptions  # noqa: PLC0415
 
         options = RectifyOptions(
             out=out,

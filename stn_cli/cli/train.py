@@ -97,7 +97,7 @@ def train(
 ) -> None:
     """Train a rectifier on your own images."""
     with errors_reported("The same command goes on from the last validation."):
-        from stn_cli.rectify.options import parse_size  # noqa: PLC0415
+        from stn_cli.cli.parsing import parse_size  # noqa: PLC0415
         from stn_cli.reports.run import train_and_report  # noqa: PLC0415
         from stn_cli.training.api import Resources, plan  # noqa: PLC0415
         from stn_cli.training.config import read_entries  # noqa: PLC0415

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size
 from stn_cli.errors import UsageError
 from stn_cli.images.formats import RECORDS
 from stn_cli.rectify.finished import job_key, last_lines, read_finished
-from stn_cli.rectify.options import RectifyOptions, parse_fill, parse_most_errors, parse_size
+from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.record import ErrorRecord, ModelRecord, OutputRecord, Record, SourceRecord, path_text
 
 DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
