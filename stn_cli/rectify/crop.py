@@ -36,6 +36,8 @@ _HALF_A_PIXEL = 0.5
 _MOSTLY_OUTSIDE = 0.75
 _EDGE_POINTS = 17
 _MOST_SOURCES = 4
+_LEAST_SIDE = {2: 1, 3: 2}
+"""Of images and of volumes, which would else be images."""
 _VERY_LARGE = 50_000_000
 """Pixels."""
 _FINER_THAN_CROP = 2
@@ -119,14 +121,14 @@ def with_margin(frame: Transform, margin: tuple[float, float], sides: Sides) -> 
     return frame @ Affine(np.stack((x, zero, zero, zero, y, zero), axis=-1))
 
 
-def natural_size(sides: tuple[float, float], source_size: Size) -> Size:
-    """As many pixels as the region has in the source, whose mean (height, width) there is `sides`."""
+def natural_size(sides: Sequence[float], source_size: Size) -> Size:
+    """As many pixels as the region has in the source, whose mean (height, width) there is `sides`; or voxels."""
     if not all(math.isfinite(side) for side in sides):
         return source_size
     # Near its horizon a projective crop is as long as you like: it gets no more than a few sources' worth of pixels.
-    most = _MOST_SOURCES * source_size[0] * source_size[1]
-    scale = min(1.0, math.sqrt(most / max(1.0, sides[0] * sides[1])))
-    return _whole(sides[0] * scale), _whole(sides[1] * scale)
+    most = _MOST_SOURCES * math.prod(source_size)
+    scale = min(1.0, (most / max(1.0, math.prod(sides))) ** (1 / len(sides)))
+    return tuple(max(_LEAST_SIDE[len(sides)], _whole(side * scale)) for side in sides)
 
 
 def strays(frames: Transform, sides: Sides, source_sizes: Sides) -> Float[np.ndarray, " b"]:

@@ -234,7 +234,7 @@ class Pipeline:
         try:
             encoded = self._encoded(job, file, image, ready)
             complete(record, ready.location, ready.decision)
-            record.output = _output(job, ready.decision, encoded)
+            record.output = output_record(job, ready.decision.size, encoded.data)
             record.notes = [*record.notes, *self._promised(job, image), *encoded.notes]
             return record, stage(job.target, encoded.data)
         except StorageError:
@@ -334,10 +334,17 @@ def _shrunk(image: Image, decision: Decision) -> int:
     return max(factor for factor in SHRINKS if factor <= most)
 
 
-def _output(job: Job, decision: Decision, encoded: Encoded) -> OutputRecord:
-    height, width = decision.size
-    digest = hashlib.sha256(encoded.data).hexdigest()
-    return OutputRecord(path=path_text(job.target), sha256=digest, width=width, height=height, format=job.format)
+def output_record(job: Job, size: tuple[int, ...], data: bytes) -> OutputRecord:
+    """Of a crop of (height, width) or (depth, height, width), in a file that holds `data`."""
+    *depth, height, width = size
+    return OutputRecord(
+        path=path_text(job.target),
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=width,
+        height=height,
+        depth=depth[0] if depth else None,
+        format=job.format,
+    )
 
 
 def failed(record: Record, error: Exception) -> Record:

@@ -1,6 +1,5 @@
 """Rectifying volumes: the same steps as of images, one volume after the other, with torch's sampler."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,17 +10,16 @@ from stn_cli.geometry import Affine3d, Quality, corners, pixel_points, qualities
 from stn_cli.images import Staged, read_file, stage, withdraw
 from stn_cli.images.channels import grey
 from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
-from stn_cli.rectify.crop import Decision, why_not
+from stn_cli.rectify.crop import Decision, natural_size, why_not
 from stn_cli.rectify.engine import Engine, Location
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, skipped_record
+from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, output_record, skipped_record
 from stn_cli.rectify.plan import Job
-from stn_cli.rectify.record import OutputRecord, Record, SourceRecord, complete, path_text
+from stn_cli.rectify.record import Record, SourceRecord, complete, path_text
 from stn_cli.sampling.kinds import LONGEST_SHOWN
 from stn_cli.sampling.volumes import crop, shown
 
 _HALF_A_VOXEL = 0.5
-_MOST_SOURCES = 4
 
 
 class VolumePipeline:
@@ -64,7 +62,7 @@ class VolumePipeline:
             rectified = rendered(volume.voxels, decision, self.options)
             data = file.data if is_copied else encode_volume(rectified, job.format)
             complete(record, location, decision)
-            record.output = _output(job, decision, data)
+            record.output = output_record(job, decision.size, data)
             return record, stage(job.target, data)
         except (StorageError, ModelError, DeviceError):
             raise
@@ -84,7 +82,9 @@ def locate(engine: Engine, voxels: Voxels, options: RectifyOptions) -> tuple[Loc
     reason = _why_unchanged(found, location.confidence, quality, voxels.shape, engine, options)
     if reason is not None:
         return location, Decision(Affine3d.identity(), options.size or voxels.shape, quality, reason)
-    return location, Decision(found, options.size or natural_size(found, voxels.shape), quality, None)
+    return location, Decision(
+        found, options.size or natural_size(volume_size(found, voxels.shape), voxels.shape), quality, None
+    )
 
 
 def rendered(voxels: Voxels, decision: Decision, options: RectifyOptions) -> Voxels:
@@ -114,16 +114,6 @@ def _why_unchanged(
     return None
 
 
-def natural_size(found: Affine3d, source_size: tuple[int, ...]) -> tuple[int, ...]:
-    """As many voxels as the region has in the source, at least two along each side, which a volume has.
-
-    Of what reaches far beyond the source, no more than a few sources' worth.
-    """
-    sides = np.array(volume_size(found, source_size))
-    scale = min(1.0, (_MOST_SOURCES * np.prod(source_size) / max(1.0, float(np.prod(sides)))) ** (1 / 3))
-    return tuple(max(2, round(float(side))) for side in sides * scale)
-
-
 def _grey(fill: tuple[float, ...], voxels: Voxels) -> float:
     """A colour as the grey of a volume, black its least value and white its largest."""
     low, high = float(voxels.min()), float(voxels.max())
@@ -141,12 +131,4 @@ def _source(job: Job, volume: Volume) -> SourceRecord:
         depth=depth,
         format=volume.format,
         mode=volume.voxels.dtype.name,
-    )
-
-
-def _output(job: Job, decision: Decision, data: bytes) -> OutputRecord:
-    depth, height, width = decision.size
-    digest = hashlib.sha256(data).hexdigest()
-    return OutputRecord(
-        path=path_text(job.target), sha256=digest, width=width, height=height, depth=depth, format=job.format
     )

@@ -7,7 +7,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from stn_cli.geometry import Affine3d, Transform
+from stn_cli.geometry import Affine3d, Transform, volume_size
+from stn_cli.rectify.crop import natural_size
 from stn_cli.rectify.engine import Engine
 from stn_cli.reports.cells import OUTLINE, fitted, fitting, framed
 from stn_cli.reports.evaluation import Case
@@ -38,10 +39,10 @@ def contact_sheet(engine: Engine, examples: Examples, cases: Sequence[Case]) -> 
 def _pictures(engine: Engine, image: np.ndarray, transform: Transform) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An image, its crop, and its outline; of a volume the middle slices of both, without one."""
     if isinstance(transform, Affine3d):
-        from stn_cli.rectify.volumes import natural_size  # noqa: PLC0415  torch, of which images need nothing here
-        from stn_cli.sampling.volumes import crop  # noqa: PLC0415
+        from stn_cli.sampling.volumes import crop  # noqa: PLC0415  torch, of which images need nothing here
 
-        rectified = crop(image[..., 0], transform, natural_size(transform, image.shape[:3]))
+        size = image.shape[:3]
+        rectified = crop(image[..., 0], transform, natural_size(volume_size(transform, size), size))
         return image[len(image) // 2], rectified[len(rectified) // 2, ..., None], np.zeros((0, 1, 2))
     picture = engine.crop(image, transform, fitting(engine.model.crop_size, _SIDE), "auto", "border")
     return image, picture, transform(OUTLINE)[None]
