@@ -228,11 +228,11 @@ def records(inputs: Inputs, chance: random.Random) -> None:
     """Damaged lines of records, or of the journal, are left out."""
     line = {
         "schema": "stn.theta/1",
-        "source": {"path": "in/a.png", "sha256": "0" * 64},
+        "source": {"path": "in/a.png", "relative": "../in/a.png", "sha256": "0" * 64},
         "status": "done",
         "model": {"name": "text", "sha256": "1" * 64},
         "options_sha256": "2" * 64,
-        "output": {"path": "out/a.png", "sha256": "3" * 64, "width": 3, "height": 4, "format": "PNG"},
+        "output": {"path": "out/a.png", "relative": "./a.png", "sha256": "3" * 64},
     }
     lines = []
     for _ in range(chance.randrange(1, 6)):
@@ -243,7 +243,7 @@ def records(inputs: Inputs, chance: random.Random) -> None:
     data = b"\n".join(lines) + chance.choice((b"\n", b"", b"\r\n", b"\0"))
     data = damaged(data, chance) if chance.random() < 0.5 else data
     (inputs.folder / RECORDS).write_bytes(data)
-    (inputs.folder / JOURNAL).write_bytes(damaged(b'"out/a.png"\n"out/b.png"\n', chance))
+    (inputs.folder / JOURNAL).write_bytes(damaged(b'"./a.png"\n"./b.png"\n', chance))
     for path, finished in read_finished(inputs.folder / RECORDS).items():
         assert isinstance(path, str)
         assert finished.key is None or len(finished.key) == 16

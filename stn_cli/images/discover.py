@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stn_cli.errors import NoInputError, StorageError, UsageError
-from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECORDS, is_output
+from stn_cli.images.formats import FORMAT_OF_SUFFIX, is_output
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -31,8 +31,8 @@ def discover(
     A named file is taken whatever its suffix. A folder gives the files with a suffix of `known`, and a path that does
     not exist but holds `*`, `?` or `[` is matched as a pattern (`**` for any depth). From folders and patterns, names
     that begin with a dot, `*.rectified.*` and `*.inspect.*` are left out, and so is what lies below `exclude`, the
-    output folder, or below the output folder of another run, which holds `theta.jsonl`, unless that is what was named.
-    Links to files are followed, links to folders are not; one that leads nowhere is given, to fail where it is read.
+    output folder. Links to files are followed, links to folders are not; one that leads nowhere is given, to fail where
+    it is read.
 
     Raises UsageError for a pattern that is none, NoInputError for a path that is not there and when nothing is found
     at all, and StorageError for a folder that cannot be listed.
@@ -46,7 +46,7 @@ def discover(
     if not found:
         named = ", ".join(map(str, inputs)) or "the command"
         suffixes = " ".join(sorted(known))
-        raise NoInputError(f"no image in {named} (looked for {suffixes}, but for what stn itself has made)")
+        raise NoInputError(f"no image in {named} (looked for {suffixes})")
     return list(found.values())
 
 
@@ -86,10 +86,7 @@ def _walk(root: Path, recursive: bool, excluded: str | None, known: Container[st
     pending = [(root, PurePosixPath(), os.path.realpath(root))]
     while pending:
         folder, below, real = pending.pop()
-        entries = _list(folder)
-        if folder != root and any(entry.name == RECORDS for entry in entries):
-            continue
-        for entry in entries:
+        for entry in _list(folder):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -137,11 +134,9 @@ def _match(pattern: Path, excluded: str | None, known: Container[str]) -> Iterat
         raise UsageError(f"{pattern} is no pattern: {error}", remedy="`**` stands alone between slashes.") from error
     if excluded is not None and Path(os.path.realpath(prefix)).is_relative_to(excluded):
         excluded = None  # the output folder holds all that was asked for
-    holds_records = functools.cache(lambda folder: (prefix / folder / RECORDS).exists())
     for path in paths:
         relative = PurePosixPath(*path.relative_to(prefix).parts)
         hidden = any(part.startswith(".") for part in relative.parts)
-        hidden = hidden or any(holds_records(folder) for folder in relative.parents[:-1])
         if hidden or not _is_input_name(path.name, known) or not _may_be_file(path):
             continue
         if excluded is None or not Path(os.path.realpath(path.parent)).is_relative_to(excluded):

@@ -47,7 +47,7 @@ INSPECTED = ".inspect"
 """Likewise, of a picture that shows what was found in an image."""
 
 RECORDS = "theta.jsonl"
-"""Of a run, in its output folder: what is below such a folder was made by stn."""
+"""Of a run, in its output folder."""
 
 
 def is_output(name: str) -> bool:

@@ -13,7 +13,7 @@ def may_be_accelerated(device: str) -> bool:
 
 
 def resolved(device: str) -> str:
-    """`cpu`, `cuda` or `mps`, whichever is meant: `auto` is a CUDA device if there is one.
+    """`cpu`, `cuda`, `cuda:1` or `mps`, whichever is meant: `auto` is a CUDA device if there is one.
 
     Raises:
         DeviceError: the device is not there.
@@ -23,7 +23,8 @@ def resolved(device: str) -> str:
     import torch  # noqa: PLC0415
 
     wanted = "cuda" if device == "auto" else device
-    there = torch.cuda.is_available() if wanted == "cuda" else wanted == "mps" and torch.backends.mps.is_available()
+    kind = wanted.partition(":")[0]
+    there = torch.cuda.is_available() if kind == "cuda" else kind == "mps" and torch.backends.mps.is_available()
     if there:
         return wanted
     if device == "auto":

@@ -19,7 +19,7 @@ class Finished(NamedTuple):
 
     Attributes:
         key: of what its crop depended on; None of an input that failed.
-        output: where its crop went, as the record says it.
+        output: where its crop went, seen from the folder of the record.
     """
 
     key: bytes | None
@@ -27,7 +27,7 @@ class Finished(NamedTuple):
 
 
 class _Source(msgspec.Struct):
-    path: str
+    relative: str
     sha256: str | None = None
 
 
@@ -36,7 +36,7 @@ class _Model(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
-    path: str
+    relative: str
 
 
 class _Line(msgspec.Struct):
@@ -59,7 +59,9 @@ def job_key(source_sha256: str, model_sha256: str, options_sha256: str) -> bytes
 
 
 def read_finished(path: Path) -> dict[str, Finished]:
-    """By the path of the input, as the records say it, what the last of its lines says; nothing if there is no file.
+    """By the path of the input, seen from the folder of the records, what the last of its lines says.
+
+    Nothing if there is no file.
 
     Lines that are no records are left out.
     """
@@ -71,7 +73,7 @@ def read_finished(path: Path) -> dict[str, Finished]:
 
 
 def read_journal(folder: Path) -> set[str]:
-    """Crops that a killed run may have put in place without their records."""
+    """Crops that a killed run may have put in place without their records, seen from their folder."""
     try:
         lines = (folder / JOURNAL).read_bytes().splitlines()
     except FileNotFoundError:
@@ -120,7 +122,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | None, Finished | None]]:
                 except _DAMAGED:  # also where a field is missing
                     yield number, None, None
                 else:
-                    yield number, record.source.path, _finished(record)
+                    yield number, record.source.relative, _finished(record)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -128,7 +130,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | None, Finished | None]]:
 
 
 def _finished(record: _Line) -> Finished:
-    output = None if record.output is None else record.output.path
+    output = None if record.output is None else record.output.relative
     source, model, options = record.source.sha256, record.model, record.options_sha256
     if record.status not in ("done", "unchanged") or source is None or model is None or options is None:
         return Finished(None, output)

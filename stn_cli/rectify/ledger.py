@@ -18,7 +18,7 @@ from stn_cli.images import exclusive, make_folder, publish, remove_leftovers, st
 from stn_cli.images.formats import RECORDS
 from stn_cli.rectify.finished import last_lines, read_journal, write_journal
 from stn_cli.rectify.plan import Job, prepare_folders
-from stn_cli.rectify.record import Record, path_text
+from stn_cli.rectify.record import Record, relative_text
 
 if TYPE_CHECKING:
     from stn_cli.rectify.pipeline import Group
@@ -72,7 +72,7 @@ class Ledger:
         new = [(job, record) for job, record in pairs if record.status != "skipped"]
         by_home: dict[Path, set[str]] = {}
         for job, _ in new:
-            by_home.setdefault(job.record.parent, set()).add(path_text(job.target))
+            by_home.setdefault(job.record.parent, set()).add(relative_text(job.target, job.record.parent))
         for home, targets in by_home.items():
             self._announced[home] |= targets
             write_journal(home, self._announced[home])
@@ -83,6 +83,10 @@ class Ledger:
             self._announced[home] -= targets
 
     def _write(self, new: Sequence[tuple[Job, Record]]) -> None:
+        for job, record in new:
+            record.source.relative = relative_text(job.source.path, job.record.parent)
+            if record.output is not None:
+                record.output.relative = relative_text(job.target, job.record.parent)
         lines = [record.to_json() + b"\n" for _, record in new]
         if self._file is None:
             publish([stage(job.record, line) for (job, _), line in zip(new, lines, strict=True)])

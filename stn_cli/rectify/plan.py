@@ -21,11 +21,11 @@ from stn_cli.images import (
     readable,
     remove_leftovers,
 )
-from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECORDS, is_output
+from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECORDS
 from stn_cli.images.volumes import VOLUME_OF_SUFFIX, VOLUME_SUFFIXES, volume_format
 from stn_cli.rectify.finished import Finished, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.record import path_text
+from stn_cli.rectify.record import relative_text
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
 
 
 def _check_folder(out: Path) -> None:
-    if out.is_dir():
+    if os.path.isdir(out):  # noqa: PTH112  a name that the system refuses is no folder; making it will say why
         return
-    if out.exists():
+    if os.path.exists(out):  # noqa: PTH110
         raise StorageError(f"{out} is a file, and the output goes into a folder", remedy="Name another one with -o.")
     if out.suffix.lower() in FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys():
         raise UsageError(
@@ -98,9 +98,9 @@ def _check_folder(out: Path) -> None:
 
 
 def _inputs_alone(jobs: Sequence[Job]) -> list[Job]:
-    """Without crops that an earlier run made beside other inputs, which a shell's pattern names as well."""
-    targets = {job.target for job in jobs}
-    return [job for job in jobs if not (is_output(job.source.path.name) and job.source.path in targets)]
+    """Without crops that an earlier run is known to have made beside others of them: a shell's pattern names both."""
+    made = {job.target for job in jobs if not job.exists and job.target != job.source.path}
+    return [job for job in jobs if job.source.path not in made]
 
 
 def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
@@ -127,23 +127,11 @@ class _Memory:
         """What is known of an input; None if nothing shows that what is there was made by an earlier run."""
         if not self.options.resume:
             return None
-        output = path_text(target)
+        output = relative_text(target, record.parent)
         if output in self.journal(record.parent):
             return Finished(None, output)
         finished = self.in_folder if self.options.out is not None else read_finished(record)
-        return finished.get(path_text(source)) or _spelled_otherwise(finished, source, target)
-
-
-def _spelled_otherwise(finished: Mapping[str, Finished], source: Path, target: Path) -> Finished | None:
-    """What is known of an input by a run that was started from another folder: its records spell both paths alike."""
-    parts = source.absolute().parts if finished else ()
-    for first in range(len(parts)):
-        known = finished.get(path_text(Path(*parts[first:])))
-        if known is not None and known.output is not None:
-            started_from = path_text(Path(*parts[:first]))
-            if os.path.normpath(os.path.join(started_from, known.output)) == path_text(target.absolute()):  # noqa: PTH118
-                return Finished(known.key, path_text(target))
-    return None
+        return finished.get(relative_text(source, record.parent))
 
 
 # The name decides the format, not the content, so that all outputs are known before the first file is read.
@@ -174,6 +162,6 @@ def _job(
     target_exists = os.path.exists(target)  # noqa: PTH110
     exists = target_exists or (options.out is None and os.path.exists(record))  # noqa: PTH110
     earlier = memory.recall(source.path, target, record) if exists else None
-    if earlier is None or (target_exists and earlier.output != path_text(target)):
+    if earlier is None or (target_exists and earlier.output != relative_text(target, record.parent)):
         return Job(source, target, format, record, exists=exists)
     return Job(source, target, format, record, key=earlier.key if target_exists else None)

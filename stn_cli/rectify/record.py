@@ -1,6 +1,7 @@
 """One JSON line for every input: what was found, what was done, where it went (schema `stn.theta/1`)."""
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,10 +36,12 @@ _OUTLINE_POINTS = 9
 class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The input; width and height as a person sees it, EXIF orientation applied; its damage, if it was salvaged.
 
-    A volume has a depth as well, and as its mode NumPy's name for the type of its numbers.
+    `relative` is its path as seen from the folder of the record. A volume has a depth as well, and as its mode NumPy's
+    name for the type of its numbers.
     """
 
     path: str
+    relative: str | None = None
     sha256: str | None = None
     bytes: int | None = None
     width: int | None = None
@@ -73,6 +76,7 @@ class QualityRecord(msgspec.Struct, kw_only=True):
 
 class OutputRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     path: str
+    relative: str | None = None
     sha256: str
     width: int
     height: int
@@ -128,9 +132,22 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(fields)
 
 
-def path_text(path: os.PathLike[str]) -> str:
+def path_text(path: os.PathLike[str] | str) -> str:
     """A path as JSON holds it: bytes that are not UTF-8 as `\\udcXX` would be no valid text, so as `\\xXX`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def relative_text(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, however both are spelled; as JSON holds it. Absolute where there is no way."""
+    return f"{_way(path.parent.absolute(), folder.absolute())}/{path_text(path.name)}"
+
+
+@lru_cache(maxsize=4096)
+def _way(there: Path, folder: Path) -> str:
+    try:
+        return path_text(os.path.relpath(there, folder))
+    except ValueError:  # another drive
+        return path_text(there)
 
 
 def source_record(path: Path, image: Image) -> SourceRecord:

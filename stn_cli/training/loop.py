@@ -177,8 +177,8 @@ class Trainer:
             if path.exists() and (before := _read_config(path)) != self.config:
                 raise UsageError(
                     f"{self.run} holds a run with another configuration{_differences(before, self.config)}",
-                    remedy="Repeat the options that started the run, or choose another folder with -o;"
-                    f" there --from {self.run} goes on from what it has learned.",
+                    remedy="Repeat the options that started the run, or choose another folder with -o; with --from, the"
+                    " new run begins with what one that was finished has learned.",
                 )
             remove_leftovers(self.run, is_ours=True)
             write_atomically(path, wanted)

@@ -81,7 +81,7 @@ def test_a_kill_between_crop_and_record_is_made_good(folder):
     path = folder / "out" / "theta.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])  # a torn line
-    (folder / "out" / ".stn-journal").write_text(f'"out/{ROTATED[-1].name}"\n')
+    (folder / "out" / ".stn-journal").write_text(f'"./{ROTATED[-1].name}"\n')
     (folder / "out" / f".stn-{os.getpid()}-0123456789abcdef.tmp").touch()
     assert f"1 done, {len(ROTATED) - 1} skipped" in go(folder).stderr
     assert path.read_bytes() == whole
@@ -186,24 +186,60 @@ def test_a_limit_that_makes_no_sense_is_refused_before_anything_is_written(folde
     assert not (folder / "out").exists()
 
 
-def test_it_does_not_matter_from_where_and_how_the_folders_are_named(folder):
+@pytest.mark.parametrize(
+    ("place", "inputs", "out"), [("..", "{0}/in", "{0}/out"), ("work", "../in", "../out"), (".", "{1}/in", "{1}/out")]
+)
+def test_it_does_not_matter_from_where_and_how_the_folders_are_named(folder, place, inputs, out):
     assert go(folder).returncode == 0
     before = contents(folder / "out")
-    for place, inputs, out in ((folder.parent, f"{folder.name}/in", f"{folder.name}/out"), (None, "in", "out")):
-        spelled = (inputs, out) if place else (folder / inputs, folder / out)
-        again = rectify(spelled[0], "-o", spelled[1], cwd=place)
-        assert f"{len(ROTATED)} skipped" in again.stderr, again.stderr
+    (folder / "work").mkdir()
+    named = (text.format(folder.name, folder) for text in (inputs, out))
+    spelled, target = named
+    again = rectify(spelled, "-o", target, cwd=folder / place)
+    assert f"{len(ROTATED)} skipped" in again.stderr, again.stderr
     assert contents(folder / "out") == before
 
 
-def test_another_image_of_the_same_name_does_not_pass_for_the_first(folder):
+def test_what_is_done_again_from_elsewhere_counts(folder):
     assert go(folder).returncode == 0
-    before = contents(folder / "out")
-    shutil.copytree(folder / "in", folder / "deep" / "in")
-    run = rectify("deep/in", "-o", "out", cwd=folder)
-    assert run.returncode == 6
-    assert "exists already" in run.stderr
-    assert contents(folder / "out") == before
+    other = rectify(f"{folder.name}/in", "-o", f"{folder.name}/out", "--size", "20x20", cwd=folder.parent)
+    assert f"{len(ROTATED)} done" in other.stderr
+    assert f"{len(ROTATED)} done" in go(folder).stderr
+    assert len((folder / "out" / "theta.jsonl").read_text().splitlines()) == len(ROTATED)
+
+
+def test_what_has_moved_together_is_known(folder):
+    assert go(folder).returncode == 0
+    moved = folder / "archive"
+    moved.mkdir()
+    for name in ("in", "out"):
+        (folder / name).rename(moved / name)
+    assert f"{len(ROTATED)} skipped" in go(moved).stderr
+
+
+@pytest.mark.parametrize("out", ["out", "../common", "{0}/absolute"])
+def test_another_image_of_the_same_name_does_not_pass_for_the_first(folder, out):
+    days = [folder / name for name in ("mon", "tue")]
+    for day in days:
+        shutil.copytree(folder / "in", day)
+    target = out.format(folder) if out != "out" else folder / "out"
+    assert rectify(".", "-o", target, cwd=days[0]).returncode == 0
+    for inputs, place in ((".", days[1]), (days[1], days[1]), ("../tue", days[0])):
+        run = rectify(inputs, "-o", target, cwd=place)
+        assert run.returncode == 6, run.stderr
+        assert "exists already" in run.stderr
+
+
+def test_a_crop_that_a_person_made_is_an_input_like_others(folder):
+    mine = folder / "in" / "rotated-1.rectified.png"
+    shutil.copy(SAMPLES / "cluttered-1.png", mine)
+    before = mine.read_bytes()
+    run = rectify(folder / "in" / "rotated-1.png", mine, "--on-exists", "overwrite")
+    assert run.returncode == 6, run.stderr
+    assert mine.read_bytes() == before
+    itself = rectify("rotated-1.rectified.png", "-o", ".", cwd=folder / "in")
+    assert itself.returncode == 6
+    assert "would replace itself" in itself.stderr
 
 
 def test_a_dry_run_knows_what_is_done(folder):

@@ -122,14 +122,6 @@ def test_folder_that_cannot_be_listed(tree, monkeypatch):
         discover([tree])
 
 
-def test_output_folders_of_earlier_runs_are_left_out_unless_named(tree):
-    (tree / "sub" / "theta.jsonl").touch()
-    assert relatives(discover([tree])) == ["a.JPG", "b.png"]
-    assert relatives(discover([tree / "**/*"])) == ["a.JPG", "b.png"]
-    assert relatives(discover([tree / "sub"])) == ["c.tif", "deep/d.webp", "img[1].bmp"]
-    assert relatives(discover([tree / "sub/*.tif"])) == ["c.tif"]
-
-
 def test_nothing_is_read_from_stdin():
     with pytest.raises(NoInputError, match="nothing is read from stdin"):
         discover([Path("-")])

@@ -98,13 +98,13 @@ def test_a_record_is_json_without_nan_and_found_again(
     tmp_path_factory, name, source, model, options, number, message, status
 ):
     record = Record(
-        source=SourceRecord(path=path_text(Path(os.fsdecode(name))), sha256=source),
+        source=SourceRecord(path="x", relative=path_text(Path(os.fsdecode(name))), sha256=source),
         status=status,
         model=ModelRecord(name="text", sha256=model),
         options_sha256=options,
         confidence=number,
         pixel_matrix=[[number, 1.0, 2.0]],
-        output=OutputRecord(path="out", sha256=source, width=1, height=2, format="PNG"),
+        output=OutputRecord(path="x", relative="out", sha256=source, width=1, height=2, format="PNG"),
         error=ErrorRecord(type="ImageError", message=message) if status == "failed" else None,
     )
     line = record.to_json()
@@ -115,7 +115,7 @@ def test_a_record_is_json_without_nan_and_found_again(
         assert fields["confidence"] == number
     path = tmp_path_factory.getbasetemp() / RECORDS
     path.write_bytes(line + b"\n" + line + b"\n" + line[:-1])
-    finished = read_finished(path)[record.source.path]
+    finished = read_finished(path)[record.source.relative]
     assert finished.output == "out"
     assert finished.key == (None if status == "failed" else job_key(source, model, options))
     assert last_lines(path) == [1, 2]  # the torn line is of no input that is known

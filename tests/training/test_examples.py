@@ -344,14 +344,15 @@ def test_training_sees_what_rectify_shows_its_nets(dtype, channels, tmp_path):
     np.testing.assert_allclose(kept.pixels / 255, small_copy(pixels), atol=1 / 255)
 
 
-def test_what_stn_has_made_is_not_learned_from(tmp_path):
+def test_what_stn_has_made_is_not_learned_from_unless_a_table_names_it(tmp_path):
     made = {"cat/0.rectified.png": png(90), "cat/0.rectified.json": "{}", "dog/10.inspect.png": png(91)}
-    elsewhere = {f"out/{name}": data for name, data in CLASSES.items()} | {"out/theta.jsonl": "{}"}
-    dataset = read([write(tmp_path, CLASSES | made | elsewhere)])
+    dataset = read([write(tmp_path, CLASSES | made | {"theta.jsonl": "{}"})])
     assert known(dataset) == EXPECTED
-    assert dataset.classes == ("cat", "dog")
-    assert not dataset.problems
-    assert known(read([tmp_path / "out"])) == EXPECTED, "unless that is what was named"
+    assert [len(problem.where) for problem in dataset.problems] == [2]
+    crops = {f"{level}.rectified.png": png(level) for level in range(8)}
+    rows = "".join(f"{name},{'even' if int(name[0]) % 2 == 0 else 'odd'}\n" for name in crops)
+    named = read([write(tmp_path / "named", crops | {"labels.csv": f"file,class\n{rows}"})])
+    assert known(named) == {level: "even" if level % 2 == 0 else "odd" for level in range(8)}
 
 
 def test_a_table_of_another_name_is_not_passed_over_in_silence(tmp_path):

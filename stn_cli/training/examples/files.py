@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stn_cli.errors import TrainingDataError
-from stn_cli.images.formats import RECORDS, is_output
 
 _SHARD = re.compile(r"(.+?)[-_.]?\d+")
 
@@ -39,7 +38,7 @@ class Files(ABC):
 class FolderFiles(Files):
     """Below a folder. A tar archive in it counts as a folder of its name; `x-000.tar`, `x-001.tar`… as one, `x`.
 
-    Links to files are followed, links to folders are not. What stn itself has made is left out, unless it is the root.
+    Links to files are followed, links to folders are not.
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,10 +62,10 @@ class FolderFiles(Files):
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
         for folder, folders, files in os.walk(self.root, onerror=_fail):
-            folders[:] = [name for name in folders if not (name.startswith(".") or _holds_records(Path(folder, name)))]
+            folders[:] = [name for name in folders if not name.startswith(".")]
             below = Path(folder).relative_to(self.root).as_posix()
             for name in (*folders, *files):
-                if not (name.startswith(".") or is_output(name)):
+                if not name.startswith("."):
                     yield (name if below == "." else f"{below}/{name}"), name in folders
 
 
@@ -118,10 +117,6 @@ def open_files(root: Path) -> Files:
         return TarFiles(root)
     reason = "is neither a folder nor a tar archive" if root.exists() else "is not there"
     raise TrainingDataError(f"{root} {reason}", remedy="Name a folder with images, or .tar archives.")
-
-
-def _holds_records(folder: Path) -> bool:
-    return (folder / RECORDS).exists()
 
 
 def _archive_name(name: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from stn_cli.errors import TrainingDataError
 from stn_cli.images import FORMAT_OF_SUFFIX
+from stn_cli.images.formats import RECORDS, is_output
 from stn_cli.images.volumes import VOLUME_OF_SUFFIX, holds_volume
 from stn_cli.training.examples.decoding import Decoded, decoded_images
 from stn_cli.training.examples.files import Files, open_files
@@ -22,6 +23,7 @@ from stn_cli.training.examples.tables import SUFFIXES, Row, read_entry, read_tab
 
 _SIDECARS = (".json", ".cls", ".txt", ".gt.txt")
 """In this order, so that what JSON says in passing gives way to what a file of its own says."""
+_OURS = (RECORDS, "log.jsonl")
 _FEW_LABELS = 10
 """Labels of no name are classes if each is given to so many images or more, on average; else transcriptions."""
 
@@ -79,10 +81,12 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
     elif tables:
         rows = [(table.rpartition("/")[0], row) for table in tables for row in _table(files, table)]
         _find_listed(files, rows, names, found)
-    elif names:
-        _find_plain(files, names, found)
-        unread = [name for name in files.names if suffix_of(name) in SUFFIXES]
-        found.report("the table is not read", "Name it with --labels, or call it labels.", unread)
+    elif unmade := [name for name in names if not is_output(name)]:
+        _find_plain(files, unmade, found)
+        made = sorted(set(names) - set(unmade))
+        found.report("stn has made the image", "Give it another name if it is to be learned from.", made)
+        tables = [name for name in files.names if suffix_of(name) in SUFFIXES and name not in _OURS]
+        found.report("the table is not read", "Name it with --labels, or call it labels.", tables)
     elif not pairs:
         suffixes = " ".join(sorted(FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys()))
         raise TrainingDataError(f"no image in {files.root} (looked for {suffixes}, and idx files)")
@@ -104,7 +108,7 @@ def _are_volumes(opened: Sequence[Files], reading: Reading) -> bool:
         arrays = []
     volumes, has_idx = len(arrays) + len(stacks), any(True for files in opened for _ in idx_pairs(files))
     if reading.volumes is False:
-        return len(arrays) > 0 and not flat and not tiffs  # there is nothing else
+        return len(arrays) > 0 and not flat and not tiffs and not has_idx  # there is nothing else
     if reading.volumes is True:
         return volumes > 0
     return volumes > 0 and volumes >= len(flat) and not has_idx
