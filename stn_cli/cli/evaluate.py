@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stn_cli.cli.output import errors_reported, result, say
+from stn_cli.cli.parsing import GroupByOption, LabelsOption
 
 if TYPE_CHECKING:
     from stn_cli.networks.config import ModelConfig
@@ -31,12 +32,8 @@ def evaluate(
         Literal["auto", "all", "train", "validation", "test"],
         typer.Option(help="Of the data; auto is the test part where the data names one, or else all."),
     ] = "auto",
-    labels: Annotated[
-        Path | None, typer.Option(help="Table of labels (.tsv, .csv, .jsonl), if it is not called labels.")
-    ] = None,
-    group_by: Annotated[
-        str | None, typer.Option(help="Regular expression: images whose names match alike stay in one part.")
-    ] = None,
+    labels: LabelsOption = None,
+    group_by: GroupByOption = None,
     validation_share: Annotated[float, typer.Option(help="Held out, where the data names no such part.")] = 0.1,
     worst: Annotated[int, typer.Option(min=0, help="Cases on worst.png.")] = _WORST,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -51,8 +48,9 @@ def evaluate(
         from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
 
         engine = open_engine(open_checkpoint(model), device)
-        means: Literal["class", "text"] | None = "class" if engine.model.classifier else None
-        means = "text" if engine.model.reader else means
+        means: Literal["class", "text"] | None = None
+        if engine.model.reader or engine.model.classifier:
+            means = "text" if engine.model.reader else "class"
         of_volumes = engine.model.dims == 3
         longest = LONGEST_SHOWN if of_volumes else SMALL_SIDE
         reading = Reading(labels, means, group_by, validation_share, longest, of_volumes)

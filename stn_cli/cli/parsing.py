@@ -1,7 +1,19 @@
-"""What options say, from the text that was typed."""
+"""Options that commands share, and what options say, from the text that was typed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from stn_cli.errors import UsageError
 from stn_cli.sampling.kinds import Fill
+
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Table of labels (.tsv, .csv, .jsonl), if it is not called labels.")
+]
+GroupByOption = Annotated[
+    str | None, typer.Option(help="Regular expression: images whose names match alike stay in one part.")
+]
 
 
 def parse_size(text: str, option: str = "--size", *, dims: tuple[int, ...] = (2, 3)) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stn_cli.cli.output import errors_reported, result, say
+from stn_cli.cli.parsing import GroupByOption, LabelsOption, parse_size
 from stn_cli.cli.stopping import stops_gently
 from stn_cli.cli.training import Terminal, measures, understood
 
@@ -49,12 +50,8 @@ def train(
         list[_Objective] | None,
         typer.Option(help="classify: labels alone; read: words; straighten: known distortions. Repeat it to add up."),
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Table of labels (.tsv, .csv, .jsonl), if it is not called labels.")
-    ] = None,
-    group_by: Annotated[
-        str | None, typer.Option(help="Regular expression: images whose names match alike stay in one part.")
-    ] = None,
+    labels: LabelsOption = None,
+    group_by: GroupByOption = None,
     validation_share: Annotated[float | None, typer.Option(help="Held out, where the data names no such part.")] = None,
     transform: Annotated[
         str | None,
@@ -97,7 +94,6 @@ def train(
 ) -> None:
     """Train a rectifier on your own images."""
     with errors_reported("The same command goes on from the last validation."):
-        from stn_cli.cli.parsing import parse_size  # noqa: PLC0415
         from stn_cli.reports.run import train_and_report  # noqa: PLC0415
         from stn_cli.training.api import Resources, plan  # noqa: PLC0415
         from stn_cli.training.config import read_entries  # noqa: PLC0415

@@ -23,9 +23,10 @@ def resolved(device: str) -> str:
     import torch  # noqa: PLC0415
 
     wanted = "cuda" if device == "auto" else device
-    kind = wanted.partition(":")[0]
-    there = torch.cuda.is_available() if kind == "cuda" else kind == "mps" and torch.backends.mps.is_available()
-    if there:
+    there = ["mps"] if torch.backends.mps.is_available() else []
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if wanted in there:
         return wanted
     if device == "auto":
         return "cpu"

@@ -61,9 +61,7 @@ def job_key(source_sha256: str, model_sha256: str, options_sha256: str) -> bytes
 def read_finished(path: Path) -> dict[str, Finished]:
     """By the path of the input, seen from the folder of the records, what the last of its lines says.
 
-    Nothing if there is no file.
-
-    Lines that are no records are left out.
+    Nothing if there is no file. Lines that are no records are left out.
     """
     found = {}
     for _, source, finished in _lines(path):

@@ -62,7 +62,9 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
     sources = discover(inputs, options.recursive, options.out, known)
     memory = _Memory(options)
     choose = _volume_format if dims == 3 else _image_format
-    jobs = _inputs_alone([_job(source, options, memory, known, choose) for source in sources])
+    jobs = [_job(source, options, memory, known, choose) for source in sources]
+    if options.out is None:
+        jobs = _inputs_alone(jobs)
     collisions = find_collisions([(job.source, job.target) for job in jobs])
     if options.out is None:
         collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])

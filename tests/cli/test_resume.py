@@ -260,3 +260,10 @@ def test_crops_that_a_pattern_of_the_shell_names_are_no_inputs(folder):
     again = rectify(*sorted((folder / "in").glob("*.png")))
     assert again.returncode == 0, again.stderr
     assert f"{len(images)} inputs: {len(images)} skipped" in again.stderr
+
+
+def test_a_crop_that_would_be_replaced_by_another_is_not_dropped_in_silence(folder):
+    assert go(folder).returncode == 0
+    run = rectify(f"in/{ROTATED[0].name}", f"out/{ROTATED[0].name}", "-o", "out", cwd=folder)
+    assert run.returncode == 6
+    assert "would both be" in run.stderr
