@@ -1,9 +1,11 @@
-"""What each default of `stn train` is worth: one of them changed at a time, on traffic signs with their classes alone.
+"""What each default of `stn train` is worth: one of them changed at a time, learning from classes alone.
 
     python -m benchmarks.ablations GTSRB/train.tar --work DIR [--steps 1000] [--seeds 2] [--variants NAME ...]
+    python -m benchmarks.ablations MNIST --work DIR …
 
-Tracks are kept together, a fifth of them is held out; the boxes are measured against, never learned from. Runs that are
-there already are not repeated.
+Of traffic signs, tracks are kept together and a fifth of them is held out. MNIST is cluttered, see
+`benchmarks.cluttered`, and its crops have 20×20 pixels. The true frames are measured against, never learned from. Runs
+that are there already are not repeated.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from typing import Any
 import msgspec
 import torch
 
+from benchmarks.cluttered import write_cluttered
 from benchmarks.provenance import RESULTS, provenance, write_report
 from stn_cli.training.api import Plan, Resources, Wishes, plan, trainer_of
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.defaults import transform_called
 from stn_cli.training.loop import Trainer
 
-READING = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
+SIGNS = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
+CLUTTERED = {"objectives": ["classify"], "classifier_size": [20, 20]}
 NO_PENALTY = {"out_of_frame": 0.0, "fold": 0.0}
 NOT_MOVED = {"rotation": 0.0, "scale": 1.0, "shear": 0.0, "shift": 0.0, "light": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -70,14 +74,16 @@ def altered(trainer: Trainer, variant: str) -> None:
         trainer._rate = lambda: peak * min(1.0, (trainer.step + 1) / warmup)  # type: ignore[method-assign]
 
 
-def measured(archive: Path, work: Path, transform: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
+def measured(data: Path, work: Path, transform: str, variant: str, seed: int, steps: int) -> dict[str, Any]:
     """What a run came to."""
-    result = work / f"{transform}-{variant.replace(' ', '_')}-{seed}-{steps}.json"
+    name = "cluttered" if data.is_dir() else "signs"
+    result = work / f"{name}-{transform}-{variant.replace(' ', '_')}-{seed}-{steps}.json"
     if result.exists():
         stored: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return stored
-    given = {**READING, "seed": seed, "steps": steps, "validate_every": steps // 2, **VARIANTS[variant]}
-    planned = plan([archive], given, Wishes(transform=transform_called(transform)), Resources(workers=1))
+    of_data = CLUTTERED if data.is_dir() else SIGNS
+    given = {**of_data, "seed": seed, "steps": steps, "validate_every": steps // 2, **VARIANTS[variant]}
+    planned = plan([data], given, Wishes(transform=transform_called(transform)), Resources(workers=1))
     planned = Plan(planned.source, configured(planned, variant), planned.resources)
     trainer = trainer_of(planned, result.with_suffix(""))
     altered(trainer, variant)
@@ -92,7 +98,7 @@ def measured(archive: Path, work: Path, transform: str, variant: str, seed: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("archive", type=Path)
+    parser.add_argument("data", type=Path, help="the archive of signs, or the folder of MNIST")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--transform", default="affine")
     parser.add_argument("--steps", type=int, default=1000)
@@ -100,17 +106,21 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    name, data = "signs", arguments.data
+    if data.is_dir():
+        name, data = "cluttered", arguments.work / "cluttered"
+        write_cluttered(arguments.data, data)
     table: dict[str, Any] = {}
     for variant in arguments.variants:
         runs = [
-            measured(arguments.archive, arguments.work, arguments.transform, variant, seed, arguments.steps)
+            measured(data, arguments.work, arguments.transform, variant, seed, arguments.steps)
             for seed in range(arguments.seeds)
         ]
         table[variant] = {name: statistics.mean(each[name] for each in runs) for name in KEPT if name in runs[0]}
         table[variant]["symptoms"] = sorted({symptom for each in runs for symptom in each["symptoms"]})
         print(variant, json.dumps(table[variant]), flush=True)
     report = {**provenance("ablations", sys.argv[1:]), "transform": arguments.transform, "steps": arguments.steps}
-    write_report(RESULTS / f"ablations-{arguments.transform}.json", {**report, "variants": table})
+    write_report(RESULTS / f"ablations-{name}-{arguments.transform}.json", {**report, "variants": table})
 
 
 if __name__ == "__main__":
