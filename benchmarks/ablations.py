@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.cluttered import write_cluttered
 from benchmarks.provenance import RESULTS, provenance, write_report
+from stn_cli.errors import DivergedError
 from stn_cli.training.api import Plan, Resources, Wishes, plan, trainer_of
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.defaults import transform_called
@@ -46,13 +47,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bilinear, not anti-aliased": {"resample": "bilinear"},
     "no augmentation": {"augment": NOT_MOVED},
     "no transformer": {"bypassed": True},
+    "tenfold rate": {"learning_rate": 3e-2},
+    "tenfold rate, no limits": {"learning_rate": 3e-2},
+    "tenfold rate, no clipping": {"learning_rate": 3e-2, "clip": 1e9},
 }
-KEPT = ("accuracy", "accuracy_unrectified", "iou", "zoom_mean", "out_of_frame", "saturated")
+KEPT = ("accuracy", "accuracy_halfway", "accuracy_unrectified", "iou", "zoom_mean", "out_of_frame", "saturated")
 
 
 def configured(planned: Plan, variant: str) -> TrainConfig:
     config = planned.config
-    if variant == "no limits":
+    if variant.endswith("no limits"):
         stages = tuple(msgspec.structs.replace(stage, limits=None, bound=0.0) for stage in config.stages)
         config = msgspec.structs.replace(config, stages=stages)
     return config
@@ -87,13 +91,21 @@ def measured(data: Path, work: Path, transform: str, variant: str, seed: int, st
     planned = Plan(planned.source, configured(planned, variant), planned.resources)
     trainer = trainer_of(planned, result.with_suffix(""))
     altered(trainer, variant)
-    trainer.train()
-    log = [json.loads(line) for line in (trainer.run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    overall = [entry["validation"]["overall"] for entry in log if "validation" in entry][-1]
-    found = {name: overall[name] for name in KEPT if name in overall}
-    found["symptoms"] = [entry["warning"] for entry in log if "warning" in entry]
+    try:
+        trainer.train()
+        found = _outcome(trainer)
+    except DivergedError as error:
+        found = {"symptoms": [str(error)]}
     result.write_text(json.dumps(found), encoding="utf-8")
     return found
+
+
+def _outcome(trainer: Trainer) -> dict[str, Any]:
+    log = [json.loads(line) for line in (trainer.run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    halfway, overall = (entry["validation"]["overall"] for entry in log if "validation" in entry)
+    overall["accuracy_halfway"] = halfway["accuracy"]
+    symptoms = [entry["warning"] for entry in log if "warning" in entry]
+    return {**{name: overall[name] for name in KEPT if name in overall}, "symptoms": symptoms}
 
 
 def main() -> None:
@@ -116,7 +128,9 @@ def main() -> None:
             measured(data, arguments.work, arguments.transform, variant, seed, arguments.steps)
             for seed in range(arguments.seeds)
         ]
-        table[variant] = {name: statistics.mean(each[name] for each in runs) for name in KEPT if name in runs[0]}
+        table[variant] = {
+            name: statistics.mean(each[name] for each in runs) for name in KEPT if all(name in each for each in runs)
+        }
         table[variant]["symptoms"] = sorted({symptom for each in runs for symptom in each["symptoms"]})
         print(variant, json.dumps(table[variant]), flush=True)
     report = {**provenance("ablations", sys.argv[1:]), "transform": arguments.transform, "steps": arguments.steps}

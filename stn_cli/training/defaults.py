@@ -18,7 +18,7 @@ from stn_cli.training.examples import Dataset
 _LEAST_SIDE, _MOST_SIDE = 28, 64
 _SIDE_OF_WORDS = 128
 _LEAST_SIDE_OF_VOLUMES, _MOST_SIDE_OF_VOLUMES = 16, 32
-_OF_VOLUMES: dict[str, Any] = {"widths": (8, 16, 32, 48), "hidden": 64, "channels": 1}
+_OF_VOLUMES: dict[str, Any] = {"widths": (16, 32, 48, 64), "hidden": 128, "channels": 1}
 _DEFAULT_LAYOUT = "grid 4x4"
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 30, 2000, 30_000
 

@@ -2,21 +2,28 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from stn_cli.geometry import Affine3d, Transform, corners, grid, letterbox
+from stn_cli.geometry import Affine3d, Transform, corners, grid, letterbox, volume_size
 from stn_cli.geometry.arrays import like
 from stn_cli.networks.limited import affine3d
 from stn_cli.sampling.differentiable import sample
+from stn_cli.sampling.kinds import Resample
 from stn_cli.training.config import Augment, Scene
 from stn_cli.training.samples import Batch, DistortedSamples, GivenSamples
 
+_Around = Literal["the same", "box", "ball", "nothing"]
 _NOISE = 12.0
 """Grey levels, at most."""
+_LONGEST_STEP = 2.0
+"""Voxels from one reading to the next: trilinear reading skips none up to here, and is eight times as fast."""
+_SEAM = 0.1
+"""Deviation of the faces of a volume as a share of its own, below which its border goes on without a seam."""
 _MOST_ENLARGED, _LEAST_BALL = 3.0, 0.5
 """A flat volume would have to grow beyond recognition to hide its edges, and the largest ball in it shows nothing."""
 
@@ -56,20 +63,40 @@ def _drawn(rng: np.random.Generator, volume: np.ndarray, scene: Scene, side: int
     extent = math.exp(rng.uniform(*np.log(scene.extent)))
     angles, shears = np.radians(scene.rotation) * rng.uniform(-1, 1, 3), scene.shear * rng.uniform(-1, 1, 3)
     shift = max(0.0, 1 - extent) * scene.reach * rng.uniform(-1, 1, 3)
-    covering = rng.uniform(1.0, 1.25) * _covering(volume, _pose(1.0, angles, shears, np.zeros(3)))
-    shows_edges, fills = rng.random() < scene.edges, rng.random() < 0.5 and covering <= _MOST_ENLARGED
-    shows_edges |= not fills and min(volume.shape[:3]) < _LEAST_BALL * max(volume.shape[:3])
-    if fills and not shows_edges:
+    around, covering = _around(rng, volume, scene, _pose(1.0, angles, shears, np.zeros(3)))
+    if around == "nothing":
         extent, shift = covering, np.zeros(3)
     truth = _pose(extent, angles, shears, shift)
     seen = _frame(volume) @ truth.inverse()
     values = _read(volume, seen, side)
-    if not fills or shows_edges:
-        cover = _cover(seen(like(grid((side,) * 3), truth.theta)), is_round=not shows_edges, volume=volume)
+    if around in ("box", "ball"):
+        cover = _cover(seen(like(grid((side,) * 3), truth.theta)), is_round=around == "ball", volume=volume)
         ground = rng.uniform(values.min(), values.max() + 1)
         values = ground + cover.numpy().reshape(values.shape) * (values - ground)
     values = values + rng.standard_normal(values.shape, dtype=np.float32) * rng.uniform(0, _NOISE)
     return _grey(values)[..., None], truth
+
+
+def _around(rng: np.random.Generator, volume: np.ndarray, scene: Scene, turned: Affine3d) -> tuple[_Around, float]:
+    """What lies about a volume on its canvas, and how many times larger it is if that is `nothing`.
+
+    A volume whose border has one value goes on as it ends. Of others, `scene.edges` show the faces of their box; the
+    rest is cut to a ball, or covers the canvas, so that no face tells how the volume is turned.
+    """
+    if _is_seamless(volume):
+        return "the same", 1.0
+    if rng.random() < scene.edges:
+        return "box", 1.0
+    covering = rng.uniform(1.0, 1.25) * _covering(volume, turned)
+    if rng.random() < 0.5 and covering <= _MOST_ENLARGED:
+        return "nothing", covering
+    return "box" if min(volume.shape[:3]) < _LEAST_BALL * max(volume.shape[:3]) else "ball", 1.0
+
+
+def _is_seamless(volume: np.ndarray) -> bool:
+    """Its faces have one value: continued, as air is about what was scanned, they show no edge."""
+    faces = np.concatenate([np.take(volume, (0, -1), axis).ravel() for axis in range(3)])
+    return float(faces.std()) < _SEAM * float(volume.std())
 
 
 def _covering(volume: np.ndarray, pose: Transform) -> float:
@@ -99,7 +126,9 @@ def _frame(volume: np.ndarray) -> Affine3d:
 def _read(volume: np.ndarray, seen: Transform, side: int) -> np.ndarray:
     """What a canvas shows, (side, side, side) float32, the volume's border continued."""
     values = torch.from_numpy(volume[..., 0].astype(np.float32))[None, None]
-    read: np.ndarray = sample(values, Affine3d(seen.theta.float()), (side,) * 3)[0, 0].numpy()
+    step = max(volume_size(Affine3d(seen.theta), volume.shape[:3])) / side
+    resample: Resample = "auto" if step > _LONGEST_STEP else "bilinear"
+    read: np.ndarray = sample(values, Affine3d(seen.theta.float()), (side,) * 3, resample=resample)[0, 0].numpy()
     return read
 
 

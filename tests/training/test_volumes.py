@@ -199,9 +199,9 @@ def test_objectives_of_volumes_add_up(tmp_path):
 
 @pytest.mark.parametrize("size", [(12, 12, 12), (12, 14, 16), (8, 16, 16), (3, 16, 16)])
 def test_a_volume_that_fills_the_canvas_covers_it(size):
-    volume = np.full((*size, 1), 200, np.uint8)
-    volume[tuple(side // 2 for side in size)] = 0  # the ground is as dark as that, or as bright as the rest
     rng = np.random.default_rng(0)
+    volume = rng.integers(180, 250, (*size, 1), dtype=np.uint8)
+    volume[tuple(side // 2 for side in size)] = 0  # the ground is as dark as that, or as bright as the rest
     covered = 0
     for _ in range(30):
         canvas, truth = _drawn(rng, volume, Scene(rotation=30.0, edges=0.0), 16)
@@ -211,6 +211,18 @@ def test_a_volume_that_fills_the_canvas_covers_it(size):
             assert canvas[::15, ::15, ::15].min() > 120, "its corners are the volume's, and noise"
             assert np.linalg.det(truth.theta.numpy().reshape(3, 4)[:, :3]) <= 3.0**3 + 1e-6
     assert (covered > 0) == (size != (3, 16, 16)), "but for flat ones, which would have to grow too much"
+
+
+def test_a_volume_whose_border_has_one_value_goes_on_as_it_ends():
+    volume = np.full((16, 16, 16, 1), 90, np.uint8)
+    volume[5:11, 5:11, 5:11] = 230
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        canvas, truth = _drawn(rng, volume, Scene(edges=1.0), 20)
+        at = Affine3d(truth.theta.numpy()).inverse()(grid((20, 20, 20)))
+        beyond = canvas.ravel()[np.abs(at).max(axis=1) > 1]
+        assert len(beyond) > 100
+        assert abs(float(beyond.mean()) - 90) < 2
 
 
 def test_held_out_volumes_lie_in_the_middle_of_their_cube():
