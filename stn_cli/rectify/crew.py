@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from types import TracebackType
@@ -181,7 +182,7 @@ class _Member:
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of libraries hold
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
-        with _one_thread_each():
+        with _one_thread_each(), _deaf():
             self._process.start()
         theirs.close()
         self.given: deque[Task] = deque()
@@ -244,6 +245,24 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A process started here never hears of SIGINT and SIGTERM, not even while it is loading.
+
+    Both reach all processes of a terminal or a job at once, but the first process alone decides what ends, and when.
+    What is blocked stays so in a process that is started; signals to this one wait for the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # the first process would start it, and it unblocks both
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def tasks(jobs: Sequence[Job], most: int) -> Iterator[Task]:
     """Small files many to a task, `most` at most; a large one alone."""
     first = size = 0
@@ -262,7 +281,8 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
 
     An exception takes the place of what it would have said.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # where they cannot be blocked
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
     given: SimpleQueue[Sequence[Job]] = SimpleQueue()
     threading.Thread(target=_take_in, args=(connection, given), daemon=True).start()

@@ -256,10 +256,11 @@ def _as_it_is(batch: Any) -> Any:
 def _make_way(_worker: int) -> None:
     """A worker uses one thread, and only what the network leaves: otherwise that waits for its slower half.
 
-    Ctrl-C reaches it, too, but is not for it: the run ends when it has saved its state.
+    Ctrl-C reaches it, too, but is not for it: the run ends when it has saved its state. So does a SIGTERM to a whole
+    service or job; of one to the worker alone the second counts, with which a loader ends those that do not end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
     if hasattr(os, "nice"):
         os.nice(10)
     cv2.setNumThreads(1)

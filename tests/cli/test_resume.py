@@ -123,19 +123,25 @@ def test_beside_the_input_a_record_is_the_memory_too(folder):
         assert expected in run.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_keeps_what_was_finished_and_says_how_to_go_on(folder, number):
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.killpg), (signal.SIGTERM, os.kill)]
+)
+def test_a_stop_keeps_what_was_finished_and_says_how_to_go_on(folder, number, to):
     for copy in range(60):
         shutil.copy(ROTATED[0], folder / "in" / f"copy-{copy}.png")
     command = [sys.executable, "-m", "stn_cli", "rectify", "in", "-o", "out", "-m", "digits", "--device", "cpu"]
-    run = subprocess.Popen([*command, "--batch-size", "1"], cwd=folder, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [*command, "--batch-size", "1"], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     path = folder / "out" / "theta.jsonl"
     while not (path.exists() and path.stat().st_size):
         time.sleep(0.005)
-    os.kill(run.pid, number)
+    to(run.pid, number)
     _, said = run.communicate()
     assert run.returncode == 128 + number
     assert "the same command goes on" in said
+    assert "failed" not in said
+    assert "Traceback" not in said
     finished = read_finished(path)
     assert 0 < len(finished) < 60 + len(ROTATED)
     assert sorted(p.name for p in (folder / "out").glob("*.png")) == sorted(name.split("/")[-1] for name in finished)

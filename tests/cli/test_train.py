@@ -140,15 +140,17 @@ def losses_without_times(run):
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in losses(run)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_saves_the_state_and_says_how_to_go_on(bars, config, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "to"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.killpg), (signal.SIGTERM, os.kill)]
+)
+def test_a_stop_saves_the_state_and_says_how_to_go_on(bars, config, tmp_path, number, to):
     arguments = ["train", bars, "--config", config, "--steps", "2000", "-q", "--threads", "1", "-o", tmp_path / "run"]
     command = [sys.executable, "-m", "stn_cli", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (tmp_path / "run" / "state-3.pt").exists():
         time.sleep(0.01)
-    os.killpg(run.pid, number) if number == signal.SIGINT else os.kill(run.pid, number)
+    to(run.pid, number)
     _, said = run.communicate()
     assert run.returncode == 128 + number, said
     assert "the same command goes on" in said
