@@ -31,6 +31,7 @@ from stn_cli.training.loop import Trainer
 SIGNS = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
 CLUTTERED = {"objectives": ["classify"], "classifier_size": [20, 20]}
 NO_PENALTY = {"out_of_frame": 0.0, "fold": 0.0}
+BARE = {"localizer_scale": 1.0, "warmup": 0, "ema": 0.0, "clip": 1e9, "penalties": NO_PENALTY, "resample": "bilinear"}
 NOT_MOVED = {"rotation": 0.0, "scale": 1.0, "shear": 0.0, "shift": 0.0, "light": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -50,13 +51,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tenfold rate": {"learning_rate": 3e-2},
     "tenfold rate, no limits": {"learning_rate": 3e-2},
     "tenfold rate, no clipping": {"learning_rate": 3e-2, "clip": 1e9},
+    "no safeguard": BARE,
+    "no safeguard but limits": BARE,
 }
 KEPT = ("accuracy", "accuracy_halfway", "accuracy_unrectified", "iou", "zoom_mean", "out_of_frame", "saturated")
 
 
 def configured(planned: Plan, variant: str) -> TrainConfig:
     config = planned.config
-    if variant.endswith("no limits"):
+    if variant.endswith("no limits") or variant == "no safeguard":
         stages = tuple(msgspec.structs.replace(stage, limits=None, bound=0.0) for stage in config.stages)
         config = msgspec.structs.replace(config, stages=stages)
     return config
@@ -70,10 +73,10 @@ def altered(trainer: Trainer, variant: str) -> None:
             torch.manual_seed(trainer.config.seed)
             for stage in transformer.stages:
                 stage.localizer.head.reset_parameters()
-    elif variant == "black beyond the image":
+    if variant == "black beyond the image" or variant.startswith("no safeguard"):
         for transformer in transformers:
             transformer.fill = (0.0,) * trainer.config.channels
-    elif variant == "constant rate":
+    if variant == "constant rate" or variant.startswith("no safeguard"):
         peak, warmup = trainer.config.learning_rate, max(1, trainer.config.warmup)
         trainer._rate = lambda: peak * min(1.0, (trainer.step + 1) / warmup)  # type: ignore[method-assign]
 
