@@ -31,6 +31,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         plain: share of images left as they are: no colour, texture, blur or noise (of ink only).
         edges: share of opaque pictures whose edges show on a background. Of the rest one half are round pieces, the
             other fill the canvas: a net reads the pose off edges, if it can, and never learns to look at the picture.
+            Most pictures whose border has one colour lie on ground of that colour instead.
     """
 
     name: str = "default"
@@ -130,7 +131,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         penalties: on transforms that no known pose supervises.
         batch_size, steps: a sample is drawn anew for each of batch_size × steps.
         learning_rate, localizer_scale: peak rate, and its factor for the localization nets.
-        warmup, weight_decay, clip, ema: steps of linear warm-up; AdamW's decay; gradient norm; averaging of weights.
+        warmup: steps over which the rate rises to its peak.
+        cooldown: share of the steps after these over which it falls to zero, at the end, along half a cosine.
+        weight_decay, clip, ema: AdamW's decay; gradient norm; averaging of weights.
         accumulate: pieces in which a batch is computed, one after the other, where memory does not hold it whole.
         validate_every: steps between two validations.
         validation_samples: of distorted or rendered images; those that are taken as they are all take part.
@@ -184,6 +187,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     learning_rate: float = 2e-3
     localizer_scale: float = 1.0
     warmup: int = 200
+    cooldown: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema: float = 0.999
@@ -215,6 +219,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("canvas is at least 8, seed and warmup are not negative")
         if not (0 < self.validation_share < 1 and 0 <= self.ema < 1 and 0 <= self.min_confidence <= 1):
             raise UsageError("0 < validation_share < 1, 0 ≤ ema < 1 and 0 ≤ min_confidence ≤ 1 are needed")
+        if not 0 <= self.cooldown <= 1:
+            raise UsageError("cooldown is a share of the steps, 0 to 1")
         if self.text is not None and self.objectives != ("straighten",):
             raise UsageError("rendered words have no classes: their objective is straighten")
         if not 0 <= self.frozen < len(self.stages) or (self.frozen and self.text is None):

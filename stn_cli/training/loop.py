@@ -262,11 +262,13 @@ class Trainer:
         return DivergedError(f"{what} is no longer a finite number after step {self.step}; {before}")
 
     def _rate(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
-        if self.step < self.config.warmup:
-            return self.config.learning_rate * (self.step + 1) / self.config.warmup
-        progress = (self.step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        """Linear warm-up, a plateau, and half a cosine to zero."""
+        config = self.config
+        if self.step < config.warmup:
+            return config.learning_rate * (self.step + 1) / config.warmup
+        falling = config.cooldown * (config.steps - config.warmup)
+        left = min(1.0, (config.steps - self.step) / max(1.0, falling))
+        return config.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
 
     def _validate(self, watchers: Sequence[Watcher]) -> None:
         """Measures the averaged weights, and keeps them if they are the best so far."""

@@ -9,9 +9,12 @@ import numpy as np
 from stn_cli.geometry import BorderLayout, Projective, grid
 from stn_cli.images.channels import LUMA
 from stn_cli.training.config import Scene
+from stn_cli.training.seams import is_seamless
 
 _INNER = 20 / 28
 """Share of the upright frame that its content fills, as in MNIST, where 20×20 digits lie in 28×28 frames."""
+_GOING_ON = 0.7
+"""Share of pictures whose border has one colour that lie on ground of that colour."""
 _LEAST_CONTRAST = 55.0
 """Grey levels between the colours of ink and ground, or of a colour channel where they are equally bright."""
 _LUMA = np.array(LUMA, dtype=np.float32)
@@ -46,12 +49,15 @@ def draw(
     pixels = int(rng.integers(scene.pixels[0], scene.pixels[1] + 1))
     truth, scale = _random_pose(rng, scene)
     shows_edges, fills = ink or rng.random() < scene.edges, not ink and rng.random() < 0.5
-    if fills and not shows_edges:
+    goes_on = not ink and is_seamless(image) and rng.random() < _GOING_ON
+    if fills and not shows_edges and not goes_on:
         truth, factor = _filling(rng, truth, _half_sides(image))
         scale *= factor
     alpha, colours = _placed(rng, image, truth, pixels, scale, ink=ink)
     if ink:
         alpha = _cluttered(rng, alpha, others, scene, scale * pixels)
+    elif goes_on:
+        alpha = np.ones_like(alpha)
     elif not (fills or shows_edges):
         alpha = alpha * _disc(rng, truth, pixels, min(_half_sides(image)))
     if rng.random() < scene.plain and ink:

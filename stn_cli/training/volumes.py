@@ -16,14 +16,13 @@ from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Resample
 from stn_cli.training.config import Augment, Scene
 from stn_cli.training.samples import Batch, DistortedSamples, GivenSamples
+from stn_cli.training.seams import is_seamless
 
 _Around = Literal["the same", "box", "ball", "nothing"]
 _NOISE = 12.0
 """Grey levels, at most."""
 _LONGEST_STEP = 2.0
 """Voxels from one reading to the next: trilinear reading skips none up to here, and is eight times as fast."""
-_SEAM = 0.1
-"""Deviation of the faces of a volume as a share of its own, below which its border goes on without a seam."""
 _MOST_ENLARGED, _LEAST_BALL = 3.0, 0.5
 """A flat volume would have to grow beyond recognition to hide its edges, and the largest ball in it shows nothing."""
 
@@ -83,7 +82,7 @@ def _around(rng: np.random.Generator, volume: np.ndarray, scene: Scene, turned: 
     A volume whose border has one value goes on as it ends. Of others, `scene.edges` show the faces of their box; the
     rest is cut to a ball, or covers the canvas, so that no face tells how the volume is turned.
     """
-    if _is_seamless(volume):
+    if is_seamless(volume):
         return "the same", 1.0
     if rng.random() < scene.edges:
         return "box", 1.0
@@ -91,12 +90,6 @@ def _around(rng: np.random.Generator, volume: np.ndarray, scene: Scene, turned: 
     if rng.random() < 0.5 and covering <= _MOST_ENLARGED:
         return "nothing", covering
     return "box" if min(volume.shape[:3]) < _LEAST_BALL * max(volume.shape[:3]) else "ball", 1.0
-
-
-def _is_seamless(volume: np.ndarray) -> bool:
-    """Its faces have one value: continued, as air is about what was scanned, they show no edge."""
-    faces = np.concatenate([np.take(volume, (0, -1), axis).ravel() for axis in range(3)])
-    return float(faces.std()) < _SEAM * float(volume.std())
 
 
 def _covering(volume: np.ndarray, pose: Transform) -> float:

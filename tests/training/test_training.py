@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file
 
 from stn_cli.errors import DivergedError, StorageError, UsageError
-from stn_cli.geometry import Projective, outline
+from stn_cli.geometry import Projective, grid, outline
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.data import prepare
@@ -118,6 +118,34 @@ def test_edges_that_are_hidden_tell_nothing_of_the_pose(size):
         filled += fills
         assert fills or np.array_equal(drawn.canvas, again.canvas), seed
     assert 20 <= filled <= 40
+
+
+def test_most_pictures_whose_border_has_one_colour_lie_on_that_colour():
+    drawing = np.full((40, 40, 3), 250, np.uint8)
+    drawing[12:28, 18:22] = 20
+    scene = Scene(pixels=(48, 48), extent=(0.5, 0.7), edges=1.0)
+    on_paper = 0
+    for seed in range(60):
+        drawn = draw(np.random.default_rng(seed), drawing, [], scene, 48, ink=False)
+        at = Projective.from_matrix(np.linalg.inv(drawn.truth))(grid((48, 48)))
+        beyond = drawn.canvas.reshape(-1, 3)[np.abs(at).max(axis=1) > 1.2]
+        on_paper += beyond.mean() > 225
+    assert 30 <= on_paper <= 54
+
+
+@pytest.mark.parametrize("cooldown", [1.0, 0.5, 0.0])
+def test_the_rate_is_that_of_torchs_schedulers(cooldown, tmp_path):
+    steps, warmup = 30, 6
+    falling = round(cooldown * (steps - warmup))
+    trainer = Trainer(config(steps=steps, warmup=warmup, cooldown=cooldown), data(), tmp_path, workers=0)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=trainer.config.learning_rate)
+    rises = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, warmup - 1)
+    falls = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, falling))
+    expected = torch.optim.lr_scheduler.SequentialLR(optimizer, [rises, falls], [steps - falling])
+    for trainer.step in range(steps):
+        assert trainer._rate() == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        optimizer.step()
+        expected.step()
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
