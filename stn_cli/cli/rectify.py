@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -139,19 +140,19 @@ def rectify(
         errors: list[Record] = []
         for one in _for_each_head(options, checkpoint, head, inputs):
             # A crew opens the model while the inputs are looked for.
-            crew = None if dry_run else Crew(checkpoint, device, one)
-            from stn_cli.rectify.plan import plan  # noqa: PLC0415
+            with nullcontext() if dry_run else Crew(checkpoint, device, one) as crew:
+                from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
-            jobs = plan(inputs, one, checkpoint.header.model.dims)
-            wanted = "0" if fail_fast else max_errors
-            most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
-            if crew is None:
-                _show_plan(jobs, checkpoint, one, json=json, quiet=quiet)
-                continue
-            crew.wait_until_open()
-            reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
-            with stops_gently() as stop:
-                _run(jobs, crew, reporter, stop)
+                jobs = plan(inputs, one, checkpoint.header.model.dims)
+                wanted = "0" if fail_fast else max_errors
+                most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
+                if crew is None:
+                    _show_plan(jobs, checkpoint, one, json=json, quiet=quiet)
+                    continue
+                crew.wait_until_open()
+                reporter = _Reporter(len(jobs), most_errors, json=json, quiet=quiet, verbose=verbose)
+                with stops_gently() as stop:
+                    _run(jobs, crew, reporter, stop)
             reporter.summarize()
             errors += reporter.errors
             if errors_to is not None:
@@ -189,7 +190,7 @@ def _for_each_head(
 def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "GentleStop") -> None:
     from stn_cli.rectify.ledger import Ledger  # noqa: PLC0415
 
-    with Ledger(crew.options.out, jobs) as ledger, crew, reporter:
+    with Ledger(crew.options.out, jobs) as ledger, reporter:
         for some, group in crew.run(jobs, lambda: stop.signal is not None or reporter.has_seen_enough):
             ledger.commit(some, group)
             reporter.warn(group.warnings)

@@ -7,6 +7,7 @@ place and does what it left, one input at a time: so the one that is to blame sh
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import math
@@ -184,6 +185,7 @@ class _Member:
         self._process = context.Process(target=work, args=(theirs, *arguments), daemon=True)
         with _one_thread_each(), _deaf():
             self._process.start()
+        atexit.register(self._process.kill)  # before multiprocessing sends a SIGTERM that it does not hear, and waits
         theirs.close()
         self.given: deque[Task] = deque()
         self.since = math.inf
@@ -221,6 +223,7 @@ class _Member:
     def end(self) -> None:
         self._process.kill()
         self._process.join()
+        atexit.unregister(self._process.kill)
         self.connection.close()
 
     def _begin(self) -> None:

@@ -210,6 +210,19 @@ def assert_none_outlives(folder, command, at_least):
         time.sleep(0.01)
 
 
+def test_a_crew_that_nobody_ends_does_not_keep_its_process(tmp_path):
+    (tmp_path / "forgets.py").write_text(
+        "from stn_cli.checkpoints import open_checkpoint\n"
+        "from stn_cli.rectify.crew import Crew\n"
+        "from stn_cli.rectify.options import RectifyOptions\n"
+        "if __name__ == '__main__':\n"
+        "    crew = Crew(open_checkpoint('digits'), 'cpu', RectifyOptions(workers=1))\n"
+        "    crew.wait_until_open()\n"
+    )
+    command = [sys.executable, str(tmp_path / "forgets.py")]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=60)
+
+
 def test_names_of_any_length_do_not_stop_the_exchange(folder):
     for number in range(200):
         deep = folder / "in" / "/".join(f"{number:03d}-{level:02d}-{'d' * 240}" for level in range(12))
