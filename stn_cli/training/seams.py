@@ -8,5 +8,6 @@ _SEAM = 0.1
 
 def is_seamless(image: np.ndarray) -> bool:
     """The border of an image or volume (*size, c) has one value: continued, as paper or air is, it shows no edge."""
-    ends = [np.take(image, (0, -1), axis).reshape(-1, image.shape[-1]) for axis in range(image.ndim - 1)]
-    return float(np.concatenate(ends).std(axis=0).max()) < _SEAM * float(image.std())
+    channels = image.shape[-1]
+    border = np.concatenate([np.take(image, (0, -1), axis).reshape(-1, channels) for axis in range(image.ndim - 1)])
+    return float(border.std(axis=0).max()) < _SEAM * float(image.reshape(-1, channels).std(axis=0).max())

@@ -18,6 +18,7 @@ from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
 from stn_cli.training.scenes import draw
+from stn_cli.training.seams import is_seamless
 from stn_cli.training.validation import validate
 from tests.training.said import Said
 
@@ -131,6 +132,10 @@ def test_most_pictures_whose_border_has_one_colour_lie_on_that_colour():
         beyond = drawn.canvas.reshape(-1, 3)[np.abs(at).max(axis=1) > 1.2]
         on_paper += beyond.mean() > 225
     assert 30 <= on_paper <= 54
+
+
+def test_a_picture_of_one_colour_alone_shows_its_edges():
+    assert not is_seamless(np.full((40, 40, 3), (200, 30, 30), np.uint8))
 
 
 @pytest.mark.parametrize("cooldown", [1.0, 0.5, 0.0])
