@@ -65,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bend: of each coordinate of a control point, in half sides.
     """
 
-    zoom: float = 3.0
+    zoom: float = 8.0
     turn: float = 180.0
     shear: float = 0.7
     shift: float = 1.0
