@@ -23,6 +23,7 @@ import torch
 from benchmarks.cluttered import write_cluttered
 from benchmarks.provenance import RESULTS, provenance, write_report
 from stn_cli.errors import DivergedError
+from stn_cli.networks.config import Limits
 from stn_cli.training.api import Plan, Resources, Wishes, plan, trainer_of
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.defaults import transform_called
@@ -38,9 +39,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "localizer_scale 1": {"localizer_scale": 1.0},
     "localizer_scale 0.1": {"localizer_scale": 0.1},
     "no limits": {},
+    "limit of zoom 3": {},
     "random start": {},
     "black beyond the image": {},
     "constant rate": {},
+    "half a cosine over all steps": {"cooldown": 1.0},
     "no warm-up": {"warmup": 0},
     "no average of weights": {"ema": 0.0},
     "no clipping": {"clip": 1e9},
@@ -58,11 +61,14 @@ KEPT = ("accuracy", "accuracy_halfway", "accuracy_unrectified", "iou", "zoom_mea
 
 
 def configured(planned: Plan, variant: str) -> TrainConfig:
-    config = planned.config
+    """The plan's configuration with other limits of the transform, where the variant is one of these."""
+    changed: dict[str, Any] = {}
     if variant.endswith("no limits") or variant == "no safeguard":
-        stages = tuple(msgspec.structs.replace(stage, limits=None, bound=0.0) for stage in config.stages)
-        config = msgspec.structs.replace(config, stages=stages)
-    return config
+        changed = {"limits": None, "bound": 0.0}
+    elif variant == "limit of zoom 3":
+        changed = {"limits": Limits(zoom=3.0)}
+    stages = tuple(msgspec.structs.replace(stage, **changed) for stage in planned.config.stages)
+    return msgspec.structs.replace(planned.config, stages=stages)
 
 
 def altered(trainer: Trainer, variant: str) -> None:

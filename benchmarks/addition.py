@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.commands import seconds_of_training, stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import seconds_of_training, stn_train
 from stn_cli.training.examples.files import open_files
 from stn_cli.training.examples.idx import read_idx
 

@@ -13,12 +13,9 @@ minutes on one core, nearly all of it for the reader (9) and the photo set (22; 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +25,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks import reader
+from benchmarks.commands import records_of, stn_rectify
 from benchmarks.digit_sets import SETS, SIDE, DigitSet, load_or_render, read_mnist, shrink
+from benchmarks.measures import calibration, spread
 from benchmarks.provenance import RESULTS, provenance, write_report
 
 if TYPE_CHECKING:
@@ -71,27 +70,6 @@ def read_crops(net: nn.Module, crops: np.ndarray, labels: np.ndarray, paths: lis
     return Readings(labels, digits, confidence, crops, paths)
 
 
-def run_rectify(digits: DigitSet, out: Path, model: str) -> float:
-    """Rectify the folder of a set into a fresh folder; return the seconds it took."""
-    shutil.rmtree(out, ignore_errors=True)
-    options = ["-o", str(out), "-m", model, "--on-exists", "overwrite", "-q"]
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(digits.folder), *options]
-    start = time.perf_counter()
-    status = subprocess.run(command, check=False).returncode
-    if status not in (0, 3):  # 3: some inputs failed, which the records tell and the measures count
-        raise SystemExit(f"stn rectify ended with {status}")
-    return time.perf_counter() - start
-
-
-def read_records(out: Path, count: int) -> list[dict[str, Any]]:
-    """Return the records in the order of the digits; one that is missing counts as failed."""
-    records: list[dict[str, Any]] = [{"status": "failed"} for _ in range(count)]
-    for line in (out / "theta.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        records[int(Path(record["source"]["path"]).stem)] = record
-    return records
-
-
 def read_outputs(digits: DigitSet, out: Path) -> tuple[np.ndarray, list[Path]]:
     """Return the crops shrunk to 28×28, black where there is none, and their paths."""
     crops, paths = np.zeros_like(digits.true_pose), [out / f"{i:05d}.png" for i in range(len(digits.labels))]
@@ -131,11 +109,6 @@ def pose_errors(frames: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def spread(errors: np.ndarray) -> dict[str, float]:
-    """Return the median and the 95th percentile."""
-    return {"median": float(np.median(errors)), "p95": float(np.percentile(errors, 95))}
-
-
 def stray_of_ones(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Tell how far the principal axes of the upright ones lie from their median, in degrees.
 
@@ -145,21 +118,6 @@ def stray_of_ones(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     moments = [cv2.moments(image) for image in images[labels == 1]]
     axes = np.array([np.degrees(np.arctan2(2 * m["mu11"], m["mu20"] - m["mu02"])) / 2 for m in moments]) % 180
     return spread(np.abs(axes - np.median(axes)))
-
-
-def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Return the reliability in 10 equal bins and the expected calibration error."""
-    bins = np.minimum((confidence * 10).astype(int), 9)
-    rows = [
-        {
-            "count": int(chosen.sum()),
-            "confidence": float(confidence[chosen].mean()),
-            "right": float(right[chosen].mean()),
-        }
-        for chosen in (bins == b for b in np.unique(bins))
-    ]
-    gaps = [row["count"] * abs(row["confidence"] - row["right"]) for row in rows]
-    return {"ece": sum(gaps) / len(confidence), "bins": rows}
 
 
 def measure_records(records: list[dict[str, Any]], digits: DigitSet) -> dict[str, Any]:
@@ -238,11 +196,11 @@ def measure_set(name: str, digits: DigitSet, net: nn.Module, args: argparse.Name
     shown = true_pose
     if not args.baseline_only:
         out = digits.folder.with_name(f"{digits.folder.name}.out")
-        seconds = run_rectify(digits, out, args.model)
+        seconds = stn_rectify(digits.folder, out, args.model)
         crops, paths = read_outputs(digits, out)
         shown = read_crops(net, crops, digits.labels, paths)
         result |= {"accuracy_rectified": shown.accuracy, "seconds": seconds}
-        result |= measure_records(read_records(out, len(digits.labels)), digits)
+        result |= measure_records(records_of(out, [path.name for path in paths]), digits)
     worst = shown.worst()
     if args.contact_sheet:
         contact_sheet(digits, shown, worst).save(args.contact_sheet.with_stem(f"{args.contact_sheet.stem}.{name}"))

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.commands import stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import stn_train
 from stn_cli.training.text.config import TextConfig, TextScene
 from stn_cli.training.text.drawing import draw_word
 from stn_cli.training.text.samples import held_out_samples, read_lettering, training_samples

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ import msgspec
 import numpy as np
 from PIL import Image
 
+from benchmarks.commands import records_of, stn_rectify
+from benchmarks.measures import calibration, spread
 from benchmarks.provenance import RESULTS, provenance, write_report
 from benchmarks.recognisers import ENGINES, CachedReader, normalise
 from stn_cli.checkpoints import open_checkpoint
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 SEED = 20_240_101
 LARGE_ARC = 120  # degrees
 NEAR = 15
+RIGHT = 0.25  # heights of the text
 
 
 def write_renders(fonts: Path, config: TrainConfig, folder: Path, count: int) -> list[dict[str, Any]]:
@@ -96,15 +98,6 @@ def legible(rows: list[dict[str, Any]], folder: Path, margin: tuple[float, float
     return np.array([normalise(row["text"]) == normalise(read) for row, read in zip(rows, readings, strict=True)])
 
 
-def rectify(folder: Path, out: Path, model: str) -> list[dict[str, Any]]:
-    """Return the records of the real command, in the order of the crops."""
-    shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(folder / "images"), "-o", str(out), "-m", model, "-q"]
-    subprocess.run([*command, "--always"], check=True)
-    records = [json.loads(line) for line in (out / "theta.jsonl").read_text(encoding="utf-8").splitlines()]
-    return sorted(records, key=lambda record: Path(record["source"]["path"]).name)
-
-
 def direction(points: np.ndarray) -> np.ndarray:
     """Return the reading direction of fiducials (n, 20, 2): at a right angle to the mean way down."""
     down = (points[:, 10:] - points[:, :10]).mean(axis=1)
@@ -116,13 +109,6 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     cross = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
     degrees: np.ndarray = np.abs(np.degrees(np.arctan2(cross, (a * b).sum(axis=1))))
     return degrees
-
-
-def spread(values: np.ndarray) -> dict[str, float]:
-    """Return how many there are, their median and their 95 % quantile."""
-    if not len(values):
-        return {"count": 0}
-    return {"count": len(values), "median": float(np.median(values)), "p95": float(np.quantile(values, 0.95))}
 
 
 def measure(rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -142,29 +128,13 @@ def measure(rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> dict[s
         "orientation_within_15_degrees": float((turned[words] <= NEAR).mean()),
         "upside_down": float((turned[words] > 90).mean()),
         "folds": float(np.mean([record["quality"]["fold"] for record in records])),
-        "calibration": calibration(confidence, error),
+        "calibration": calibration(confidence, error < RIGHT),
     }
 
 
 def chosen(which: np.ndarray, *columns: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Return of each list those items that are marked."""
     return [[item for item, mark in zip(column, which, strict=True) if mark] for column in columns]
-
-
-def calibration(confidence: np.ndarray, error: np.ndarray, right: float = 0.25) -> dict[str, Any]:
-    """Return the expected calibration error over ten bins of equal width, and the table behind it."""
-    bins = np.minimum((confidence * 10).astype(int), 9)
-    table = [
-        {
-            "count": int(np.sum(bins == b)),
-            "confidence": float(confidence[bins == b].mean()),
-            "right": float((error[bins == b] < right).mean()),
-        }
-        for b in range(10)
-        if np.any(bins == b)
-    ]
-    gap = sum(row["count"] * abs(row["confidence"] - row["right"]) for row in table) / len(error)
-    return {"ece": gap, "bins": table}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -180,7 +150,8 @@ def main(argv: Sequence[str]) -> None:
     folder = args.work / f"renders.{args.count}"
     rows = write_renders(args.fonts, msgspec.convert(header.training["config"], TrainConfig), folder, args.count)
     clear = legible(rows, folder, header.crop_margin, CachedReader(args.reader, args.work / "readings", 1))
-    records = rectify(folder, folder / "out", args.model)
+    stn_rectify(folder / "images", folder / "out", args.model, ["--always"])
+    records = records_of(folder / "out", [f"{index:05d}.png" for index in range(len(rows))])
     result = {"all": measure(rows, records), "legible": measure(*chosen(clear, rows, records))}
     for group, measures in result.items():
         for name, value in measures.items():

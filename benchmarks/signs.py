@@ -12,8 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.commands import stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import stn_train
 
 READING = ["--labels", "roi.csv", "--group-by", r"^(\d+/\d+)_", "--validation-share", "0.2"]
 KEPT = ("accuracy", "accuracy_unrectified", "iou", "zoom_mean", "zoom_spread")

@@ -32,6 +32,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from benchmarks.commands import stn_rectify
 from benchmarks.provenance import RESULTS, provenance, write_report
 from benchmarks.workloads import PHOTO, QUALITY, digit_files, measure, photo_files, show, word_files
 from stn_cli.checkpoints import open_checkpoint
@@ -47,10 +48,8 @@ CROPS = {"photos, 1 Mpx": (866, 1155), "photos, 0.76 Mpx": (PHOTO[0] // 4, PHOTO
 
 def run_stn(source: Path, out: Path, model: str, size: tuple[int, int] | None = None) -> None:
     """The real command, into a fresh folder."""
-    shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(source), "-o", str(out), "-m", model, "-q"]
     asked = [] if size is None else ["--always", "--size", f"{size[0]}x{size[1]}"]
-    subprocess.run([*command, "--device", "cpu", *asked], check=True)
+    stn_rectify(source, out, model, ["--device", "cpu", *asked])
 
 
 def decode(file: Path) -> np.ndarray:

@@ -26,8 +26,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.commands import seconds_of_training, stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import seconds_of_training, stn_train
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.rectify.engine import open_engine, small_copy
 from stn_cli.reports.inspection import reading_angle

@@ -19,9 +19,7 @@ import math
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.commands import records_of, stn_rectify
 from benchmarks.provenance import RESULTS, provenance, write_report
 from benchmarks.recognisers import ENGINES, CachedReader, engine_version, normalise
 
@@ -110,25 +109,6 @@ def write_turned(folder: Path, originals: list[Path], angles: np.ndarray) -> lis
     return files
 
 
-def run_rectify(folder: Path, out: Path, model: str, options: list[str]) -> float:
-    """Rectify a folder into a fresh one; return the seconds it took."""
-    shutil.rmtree(out, ignore_errors=True)
-    options = ["-o", str(out), "-m", model, "--on-exists", "overwrite", "-q", *options]
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(folder), *options]
-    status = subprocess.run(command, check=False).returncode
-    if status not in (0, 3):  # 3: some inputs failed, which the records tell and the measures count
-        raise SystemExit(f"stn rectify ended with {status}")
-    return time.perf_counter() - start
-
-
-def read_records(out: Path, files: list[Path]) -> list[dict[str, Any]]:
-    """Return the records in the order of the files; one that is missing counts as failed."""
-    lines = (out / "theta.jsonl").read_text(encoding="utf-8").splitlines()
-    records = {Path(record["source"]["path"]).name: record for record in map(json.loads, lines)}
-    return [records.get(file.name, {"status": "failed"}) for file in files]
-
-
 def crop_paths(out: Path, records: list[dict[str, Any]]) -> list[Path]:
     """Return where the crops lie; of an input that failed a path that does not exist."""
     return [out / Path(record.get("output", {}).get("path", "none")).name for record in records]
@@ -188,8 +168,8 @@ def measure_set(crops: TextSet, readers: dict[str, CachedReader], args: argparse
     records, outputs = None, None
     if not args.baseline_only:
         out = args.work / f"{crops.name}.{Path(args.model).name}.out"
-        result["seconds"] = run_rectify(crops.folder, out, args.model, shlex.split(args.options))
-        records = read_records(out, crops.files)
+        result["seconds"] = stn_rectify(crops.folder, out, args.model, shlex.split(args.options))
+        records = records_of(out, [file.name for file in crops.files])
         outputs = crop_paths(out, records)
         result["statuses"] = dict(Counter(record["status"] for record in records))
         result["model"] = next((record["model"] for record in records if record.get("model")), None)

@@ -17,8 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.commands import stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import stn_train
 
 IMAGES = 60_000
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,9 +19,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from benchmarks.commands import records_of, seconds_of_training, stn_rectify, stn_train
 from benchmarks.digit_sets import read_mnist
+from benchmarks.measures import spread
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.training import seconds_of_training, stn_train
 
 COUNT, OTHERS, SIDE, MOST_TURN, SCALES, SEED = 3000, 300, 40, 45.0, (0.7, 1.0), 7
 
@@ -56,10 +56,6 @@ def found_rotation(theta: list[float]) -> Rotation:
     return Rotation.from_matrix(left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right)
 
 
-def spread(errors: np.ndarray) -> dict[str, float]:
-    return {"median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mnist", type=Path)
@@ -80,10 +76,8 @@ def main() -> None:
         np.save(others / f"{number:05d}.npy", turned(extruded(digit, rng), rotation, scale, shift))
         truths.append(rotation)
     stn_train([upright], run, [] if arguments.steps is None else ["--steps", str(arguments.steps)])
-    command = [sys.executable, "-m", "stn_cli", "rectify", str(others), "-o", str(arguments.work / "crops")]
-    subprocess.run([*command, "-m", str(run), "--always", "-q"], check=True)
-    lines = (arguments.work / "crops" / "theta.jsonl").read_text(encoding="utf-8").splitlines()
-    records = sorted(map(json.loads, lines), key=lambda record: record["source"]["path"])
+    stn_rectify(others, arguments.work / "crops", str(run), ["--always"])
+    records = records_of(arguments.work / "crops", [f"{number:05d}.npy" for number in range(OTHERS)])
     left = [
         found_rotation(record["transform"]["theta"]) * truth.inv()
         for record, truth in zip(records, truths, strict=True)
