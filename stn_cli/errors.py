@@ -58,7 +58,7 @@ class ModelError(StnError):
 
 class OutputExistsError(StnError):
     exit_code = 6
-    default_remedy = "Choose another folder with -o, or say --on-exists skip or overwrite."
+    default_remedy = "Choose another output with -o, or say --on-exists skip or overwrite."
 
 
 class DeviceError(StnError):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:\n
     stn rectify img.png                          img.rectified.png and img.rectified.json beside it\n
+    stn rectify img.png -o straight.jpg          straight.jpg and straight.json\n
     stn rectify crops/ -o out/                   out/<same tree>, out/theta.jsonl\n
     stn rectify 'crops/**/*.jpg' -o out/ -n      what would be done\n
     stn rectify digits/ -o out/ -m runs/digits --size 28x28\n
@@ -36,7 +37,7 @@ def rectify(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the crops and theta.jsonl. Default: beside each input."),
+        typer.Option("--out", "-o", help="Folder for crops and theta.jsonl; of one input, a file. Default: beside it."),
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled model, or the folder of a checkpoint.")] = "text",
     size: Annotated[
@@ -179,18 +180,22 @@ def _for_each_head(
         raise UsageError(f"{checkpoint.name} has {heads} heads; there is no head {head}")
     if head is not None or heads == 1:
         return [msgspec.structs.replace(options, head=head or 1)]
-    if options.out is None or any(options.out.resolve().is_relative_to(given.resolve()) for given in inputs):
+    from stn_cli.rectify.plan import folder_of  # noqa: PLC0415
+
+    folder = folder_of(options.out)
+    if folder is None or any(folder.resolve().is_relative_to(given.resolve()) for given in inputs):
         raise UsageError(
             f"{checkpoint.name} has {heads} heads, and each writes its own crops",
             remedy="Name a folder for them outside of the inputs with -o, or one of the heads with --head.",
         )
-    return [msgspec.structs.replace(options, out=options.out / f"head-{n}", head=n) for n in range(1, heads + 1)]
+    return [msgspec.structs.replace(options, out=folder / f"head-{n}", head=n) for n in range(1, heads + 1)]
 
 
 def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "GentleStop") -> None:
     from stn_cli.rectify.ledger import Ledger  # noqa: PLC0415
+    from stn_cli.rectify.plan import folder_of  # noqa: PLC0415
 
-    with Ledger(crew.options.out, jobs) as ledger, reporter:
+    with Ledger(folder_of(crew.options.out), jobs) as ledger, reporter:
         for some, group in crew.run(jobs, lambda: stop.signal is not None or reporter.has_seen_enough):
             ledger.commit(some, group)
             reporter.warn(group.warnings)

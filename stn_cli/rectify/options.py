@@ -13,7 +13,8 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of one run; validated when made.
 
     Attributes:
-        out: folder for crops and `theta.jsonl`; None writes both beside each input.
+        out: folder for crops and `theta.jsonl`; None writes both beside each input. Or, of a single input, a file whose
+            suffix says its format; the record lies beside it.
         size: (height, width) of every crop, (depth, height, width) of volumes; None: as large as the region that it
             shows.
         height: of every crop, whose width follows; None as above.

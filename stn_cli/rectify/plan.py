@@ -50,59 +50,71 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
     """The jobs, in the order of the inputs; `dims` is 2 for a model of images, 3 for one of volumes.
 
     Raises:
-        UsageError: an option is of images, and the model of volumes, or the other way round.
+        UsageError: an option is of images, and the model of volumes, or the other way round; a file is named for the
+            crop and there are several inputs, or another format is wanted than its suffix says.
         NoInputError: nothing to do.
         OutputExistsError: an output exists and `on_exists` is `error`, or two inputs would write one output.
         StorageError: the output folder cannot be made.
     """
     options.check_dims(dims)
-    if options.out is not None:
-        _check_folder(options.out)
+    folder = folder_of(options.out)
+    if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):  # noqa: PTH110, PTH112
+        raise StorageError(f"{folder} is a file, and the output goes into a folder", remedy="Name another one with -o.")
     known = VOLUME_OF_SUFFIX if dims == 3 else format_of_suffix(readable(options.allow_formats))
-    sources = discover(inputs, options.recursive, options.out, known)
-    memory = _Memory(options)
+    sources = discover(inputs, options.recursive, folder, known)
+    if folder is None and options.out is not None and len(sources) > 1:
+        raise UsageError(
+            f"-o names one file, {options.out}, and there are {len(sources)} inputs",
+            remedy="Name a folder with -o, or leave it out, and each crop gets a name of its own beside its image.",
+        )
+    memory = _Memory(folder, resume=options.resume)
     choose = _volume_format if dims == 3 else _image_format
     jobs = [_job(source, options, memory, known, choose) for source in sources]
-    if options.out is None:
+    if folder is None:
         jobs = _inputs_alone(jobs)
-    collisions = find_collisions([(job.source, job.target) for job in jobs])
-    if options.out is None:
-        collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
-    if collisions:
-        first = collisions[0]
-        if first.source is first.other:
-            raise OutputExistsError(
-                f"{first.target} would replace itself: the output folder is that of the inputs",
-                remedy="Choose another folder with -o, or leave it out, and crops get names of their own beside them.",
-            )
-        raise OutputExistsError(
-            f"{first.source.path} and {first.other.path} would both be {first.target}"
-            + (f", and so for {len(collisions) - 1} more" if len(collisions) > 1 else ""),
-            remedy="Rename one of them, choose another folder with -o, or rectify them in separate runs.",
-        )
+    _refuse_collisions(jobs, options.out)
     existing = [job for job in jobs if job.exists]
     if existing and options.on_exists == "error":
-        more = f", and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise OutputExistsError(f"{existing[0].target} exists already{more}")
+        first, *others = existing
+        there = first.target if os.path.exists(first.target) else first.record  # noqa: PTH110
+        raise OutputExistsError(f"{there} exists already" + (f", and {len(others)} more" if others else ""))
     return jobs
 
 
-def _check_folder(out: Path) -> None:
-    if os.path.isdir(out):  # noqa: PTH112  a name that the system refuses is no folder; making it will say why
-        return
-    if os.path.exists(out):  # noqa: PTH110
-        raise StorageError(f"{out} is a file, and the output goes into a folder", remedy="Name another one with -o.")
-    if out.suffix.lower() in FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys():
-        raise UsageError(
-            f"-o names a folder, and {out} looks like a file",
-            remedy="Leave -o out, and the crop gets a name of its own beside its image; or name a folder.",
-        )
+def folder_of(out: Path | None) -> Path | None:
+    """The folder of all outputs; None if they lie beside the inputs, or `out` is to be a single image, or volume.
+
+    That is what it ends as their names do for, unless there is such a folder.
+    """
+    if out is None or os.path.isdir(out):  # noqa: PTH112  a name that the system refuses is no folder
+        return out
+    return None if out.suffix.lower() in FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys() else out
 
 
 def _inputs_alone(jobs: Sequence[Job]) -> list[Job]:
     """Without crops that an earlier run is known to have made beside others of them: a shell's pattern names both."""
     made = {job.target for job in jobs if not job.exists and job.target != job.source.path}
     return [job for job in jobs if job.source.path not in made]
+
+
+def _refuse_collisions(jobs: Sequence[Job], out: Path | None) -> None:
+    collisions = find_collisions([(job.source, job.target) for job in jobs])
+    if folder_of(out) is None:
+        collisions = collisions or find_collisions([(job.source, job.record) for job in jobs])
+    if not collisions:
+        return
+    first, *others = collisions
+    if first.source is first.other:
+        what = "file is the input" if first.target == out else "folder is that of the inputs"
+        raise OutputExistsError(
+            f"{first.target} would replace itself: the output {what}",
+            remedy="Choose another one with -o, or leave it out, and crops get names of their own beside them.",
+        )
+    raise OutputExistsError(
+        f"{first.source.path} and {first.other.path} would both be {first.target}"
+        + (f", and so for {len(others)} more" if others else ""),
+        remedy="Rename one of them, choose another folder with -o, or rectify them in separate runs.",
+    )
 
 
 def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
@@ -120,19 +132,19 @@ def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
 class _Memory:
     """What earlier runs finished, or had begun when they were killed."""
 
-    def __init__(self, options: RectifyOptions) -> None:
-        self.options = options
-        self.in_folder = {} if options.out is None or not options.resume else read_finished(options.out / RECORDS)
+    def __init__(self, folder: Path | None, *, resume: bool) -> None:
+        self.folder, self.resume = folder, resume
+        self.in_folder = {} if folder is None or not resume else read_finished(folder / RECORDS)
         self.journal = cache(read_journal)
 
     def recall(self, source: Path, target: Path, record: Path) -> Finished | None:
         """What is known of an input; None if nothing shows that what is there was made by an earlier run."""
-        if not self.options.resume:
+        if not self.resume:
             return None
         output = relative_text(target, record.parent)
         if output in self.journal(record.parent):
             return Finished(None, output)
-        finished = self.in_folder if self.options.out is not None else read_finished(record)
+        finished = self.in_folder if self.folder is not None else read_finished(record)
         return finished.get(relative_text(source, record.parent))
 
 
@@ -150,6 +162,15 @@ def _volume_format(promised: str | None, requested: str | None) -> tuple[str, st
     return format, VOLUME_SUFFIXES[format]
 
 
+def _format_of_file(
+    file: Path, requested: str | None, choose: Callable[[str | None, str | None], tuple[str, str]]
+) -> str:
+    format, _ = choose(None, file.suffix)
+    if requested is not None and choose(None, requested)[0] != format:
+        raise UsageError(f"--format says {requested}, and -o names {file}", remedy="Leave one of them out.")
+    return format
+
+
 def _job(
     source: Source,
     options: RectifyOptions,
@@ -157,12 +178,16 @@ def _job(
     known: Mapping[str, str],
     choose: Callable[[str | None, str | None], tuple[str, str]],
 ) -> Job:
-    format, suffix = choose(known.get(source.path.suffix.lower()), options.format)
-    target = output_path(source, options.out, suffix, known)
-    record = options.out / RECORDS if options.out is not None else target.with_suffix(".json")
+    folder = memory.folder
+    if options.out is not None and folder is None:
+        format, target = _format_of_file(options.out, options.format, choose), options.out
+    else:
+        format, suffix = choose(known.get(source.path.suffix.lower()), options.format)
+        target = output_path(source, folder, suffix, known)
+    record = target.with_suffix(".json") if folder is None else folder / RECORDS
     # `os.path.exists`: a name that is too long for the file system does not exist; writing it will say why.
     target_exists = os.path.exists(target)  # noqa: PTH110
-    exists = target_exists or (options.out is None and os.path.exists(record))  # noqa: PTH110
+    exists = target_exists or (folder is None and os.path.exists(record))  # noqa: PTH110
     earlier = memory.recall(source.path, target, record) if exists else None
     if earlier is None or (target_exists and earlier.output != relative_text(target, record.parent)):
         return Job(source, target, format, record, exists=exists)

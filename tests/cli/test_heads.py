@@ -66,7 +66,7 @@ def test_one_head_alone_is_written_where_one_asks(two_headed, tmp_path):
     assert (out / NAMES[0]).exists()
 
 
-@pytest.mark.parametrize("arguments", [["--head", "3", "-o", "out"], [], ["-o", "photos/out"]])
+@pytest.mark.parametrize("arguments", [["--head", "3", "-o", "out"], [], ["-o", "photos/out"], ["-o", "one.png"]])
 def test_a_head_that_is_not_there_and_crops_that_would_collide_are_refused(two_headed, arguments):
     run = stn("rectify", "photos", "-m", "run", *arguments, cwd=two_headed)
     assert run.returncode == 2, run.stderr

@@ -364,7 +364,6 @@ def test_a_bent_word_becomes_as_long_as_its_arc(words):
     ("out", "code", "message"),
     [
         ("in", 6, "would replace itself: the output folder is that of the inputs"),
-        ("res.png", 2, "-o names a folder, and res.png looks like a file"),
         ("notes", 8, "notes is a file, and the output goes into a folder"),
     ],
 )
@@ -375,6 +374,50 @@ def test_an_output_folder_that_is_none_is_refused(out, code, message, tmp_path):
     run = rectify("in", "-o", out, cwd=tmp_path)
     assert (run.returncode, message in run.stderr) == (code, True), run.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "in", "notes"]
+
+
+def test_a_file_is_named_for_the_crop_of_a_single_input(tmp_path):
+    image, other = SAMPLES / "rotated-1.png", SAMPLES / "photo-1.jpg"
+    assert rectify(image, "-o", "new/straight.bmp", cwd=tmp_path).returncode == 0
+    assert rectify(image, "-o", "folder", "--format", "bmp", cwd=tmp_path).returncode == 0
+    crop = tmp_path / "new" / "straight.bmp"
+    assert crop.read_bytes() == (tmp_path / "folder" / "rotated-1.bmp").read_bytes()
+    record = json.loads((tmp_path / "new" / "straight.json").read_text())
+    assert (record["status"], record["output"]["relative"]) == ("done", "./straight.bmp")
+    assert sorted(path.name for path in crop.parent.iterdir()) == ["straight.bmp", "straight.json"]
+
+    again = rectify(image, "-o", "new/straight.bmp", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["reason"] == "an earlier run did the same"
+    before = crop.read_bytes()
+    refused = rectify(other, "-o", "new/straight.bmp", cwd=tmp_path)
+    assert (refused.returncode, "straight.bmp exists already" in refused.stderr) == (6, True), refused.stderr
+    assert crop.read_bytes() == before
+
+
+def test_a_folder_may_be_called_as_a_file_is(tmp_path):
+    (tmp_path / "crops.png").mkdir()
+    assert rectify(SAMPLES / "rotated-1.png", "-o", "crops.png", cwd=tmp_path).returncode == 0
+    assert {path.name for path in (tmp_path / "crops.png").iterdir()} == {"rotated-1.png", "theta.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("a.png", "b.png", "-o", "c.png"), 2, "-o names one file, c.png, and there are 2 inputs"),
+        (("a.png", "-o", "a.png"), 6, "a.png would replace itself: the output file is the input"),
+        (("a.png", "-o", "c.gif"), 2, ".gif is not a format to write"),
+        (("a.png", "-o", "c.npy"), 2, ".npy is not a format to write"),
+        (("a.png", "-o", "c.png", "--format", "jpeg"), 2, "--format says jpeg, and -o names c.png"),
+        (("a.png", "-o", "mine.png"), 6, "mine.json exists already"),
+    ],
+)
+def test_a_file_that_cannot_be_the_crop_is_refused(arguments, code, message, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    (tmp_path / "mine.json").write_text("{}")
+    run = rectify(*arguments, cwd=tmp_path)
+    assert (run.returncode, message in run.stderr) == (code, True), run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "mine.json"]
 
 
 def test_what_is_not_what_its_name_says_is_noted(tmp_path):
