@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random start": {},
     "black beyond the image": {},
     "constant rate": {},
-    "half a cosine over all steps": {"cooldown": 1.0},
+    "late fall of the rate": {"cooldown": 0.3},
     "no warm-up": {"warmup": 0},
     "no average of weights": {"ema": 0.0},
     "no clipping": {"clip": 1e9},

@@ -187,7 +187,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     learning_rate: float = 2e-3
     localizer_scale: float = 1.0
     warmup: int = 200
-    cooldown: float = 0.3
+    cooldown: float = 1.0
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema: float = 0.999

@@ -142,7 +142,7 @@ def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
     settings: dict[str, Any] = {"transform": transform, "input_size": size}
     settings |= _OF_VOLUMES if transform.kind == "affine3d" else {}
     settings |= {"angle_bins": 36} if transform.kind in ("similarity", "affine") else {"limits": Limits()}
-    of_volumes = {"batch_size": 64, "steps": 3000, "classifier_size": _sides(canvas, 40, transform)}
+    of_volumes = {"batch_size": 64, "steps": 3000, "cooldown": 0.3, "classifier_size": _sides(canvas, 40, transform)}
     stages = _in_series(LocalizerConfig(**settings), wishes)
     return {"stages": stages, **(of_volumes if transform.kind == "affine3d" else {})}
 
