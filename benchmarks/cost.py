@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.provenance import REPOSITORY, RESULTS, provenance, write_report
 from stn_cli.checkpoints import Checkpoint, bundled_models
 from stn_cli.checkpoints.header import graph_names
-from stn_cli.rectify.engine import OnnxEngine
+from stn_cli.engines.onnx_engine import OnnxEngine
 
 IMAGE = REPOSITORY / "sample_images" / "words" / "arch.jpg"
 BATCH = 64

@@ -30,11 +30,12 @@ from benchmarks.provenance import RESULTS, provenance, write_report
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.store import tensors_digest
 from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.errors import ImageError, ModelError, StnError, StorageError, TrainingDataError, UsageError
 from stn_cli.images import FileData, decode_data, encode
 from stn_cli.images.encode import output_format
 from stn_cli.images.formats import RECORDS, readable
-from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.finished import JOURNAL, last_lines, read_finished, read_journal
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.training.config import TrainConfig, read_config

@@ -37,7 +37,7 @@ from benchmarks.provenance import RESULTS, provenance, write_report
 from benchmarks.workloads import PHOTO, QUALITY, digit_files, measure, photo_files, show, word_files
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.header import graph_names
-from stn_cli.rectify.engine import OnnxEngine
+from stn_cli.engines.onnx_engine import OnnxEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,7 +143,7 @@ from stn_cli.rectify.ledger import Ledger
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
-from stn_cli.rectify.torch_engine import TorchEngine
+from stn_cli.engines.torch_engine import TorchEngine
 options = RectifyOptions(out=Path(sys.argv[2]))
 jobs = plan([Path(sys.argv[1])], options)
 with Ledger(options.out, jobs) as ledger:

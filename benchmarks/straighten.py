@@ -29,7 +29,8 @@ from PIL import Image
 from benchmarks.commands import seconds_of_training, stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
 from stn_cli.checkpoints import open_checkpoint
-from stn_cli.rectify.engine import open_engine, small_copy
+from stn_cli.engines.devices import open_engine
+from stn_cli.engines.engine import small_copy
 from stn_cli.reports.inspection import reading_angle
 
 COUNT, OTHERS, MOST_TURN, SIDE, SEED = 500, 300, 45.0, 60, 7

@@ -42,7 +42,8 @@ def evaluate(
     """Measure a model on labelled images: before and after rectification, and where it looks."""
     with errors_reported():
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
-        from stn_cli.rectify.engine import SMALL_SIDE, open_engine  # noqa: PLC0415
+        from stn_cli.engines.devices import open_engine  # noqa: PLC0415
+        from stn_cli.engines.engine import SMALL_SIDE  # noqa: PLC0415
         from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
         from stn_cli.sampling.kinds import LONGEST_SHOWN  # noqa: PLC0415
         from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415

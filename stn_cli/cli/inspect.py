@@ -37,7 +37,7 @@ def inspect(
     """Show what a model finds in an image: a picture, and the numbers."""
     with errors_reported():
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
-        from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+        from stn_cli.engines.devices import open_engine  # noqa: PLC0415
         from stn_cli.rectify.options import RectifyOptions  # noqa: PLC0415
         from stn_cli.reports.inspection import inspect as inspected  # noqa: PLC0415
         from stn_cli.reports.picture import picture_path, write_picture  # noqa: PLC0415

@@ -62,7 +62,7 @@ def verify(name: Name) -> None:
     """Check every digest and value of a checkpoint, and replay its stored outputs."""
     with errors_reported():
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
-        from stn_cli.rectify.verify import verify as verify_checkpoint  # noqa: PLC0415
+        from stn_cli.engines.verify import verify as verify_checkpoint  # noqa: PLC0415
 
         checkpoint = open_checkpoint(name)
         for line in verify_checkpoint(checkpoint):
@@ -95,7 +95,7 @@ def import_weights(
     with errors_reported():
         from stn_cli.checkpoints.imports import ImportOptions  # noqa: PLC0415
         from stn_cli.cli.parsing import parse_size  # noqa: PLC0415
-        from stn_cli.rectify.adopt import adopt  # noqa: PLC0415
+        from stn_cli.engines.adopt import adopt  # noqa: PLC0415
 
         options = ImportOptions(
             None if input_size is None else parse_size(input_size, "--input", dims=(2,)),

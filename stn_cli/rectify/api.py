@@ -7,12 +7,13 @@ from typing import cast
 import numpy as np
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.devices import open_engine
+from stn_cli.engines.engine import Engine, small_copy
 from stn_cli.errors import ImageError
 from stn_cli.geometry import Quality, Transform
 from stn_cli.images import Pixels, decode, read_file
 from stn_cli.images.volumes import Voxels, checked_voxels, decode_volume
 from stn_cli.rectify.crop import decide, render
-from stn_cli.rectify.engine import Engine, open_engine, small_copy
 from stn_cli.rectify.options import RectifyOptions
 
 

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from stn_cli.checkpoints import Checkpoint
+from stn_cli.engines.devices import may_be_accelerated
 from stn_cli.errors import ImageError, ModelError, StnError
-from stn_cli.rectify.devices import may_be_accelerated
 from stn_cli.rectify.options import RectifyOptions
 
 if TYPE_CHECKING:  # what works is loaded where it works
@@ -293,7 +293,7 @@ def work_off(connection: Connection, checkpoint: Checkpoint, device: str, option
         _silence()
     import cv2  # noqa: PLC0415  the process that hands out the tasks does without
 
-    from stn_cli.rectify.engine import open_engine  # noqa: PLC0415
+    from stn_cli.engines.devices import open_engine  # noqa: PLC0415
     from stn_cli.rectify.pipeline import Pipeline  # noqa: PLC0415
 
     pipeline: Pipeline | VolumePipeline

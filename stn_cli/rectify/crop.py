@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from stn_cli.checkpoints.header import Header
+from stn_cli.engines.engine import SMALL_SIDE, Engine, Located
 from stn_cli.geometry import (
     Affine,
     Attention,
@@ -23,7 +24,6 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.images.channels import grey
 from stn_cli.networks.config import Size
-from stn_cli.rectify.engine import SMALL_SIDE, Engine, Located
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.sampling.footprint import least_footprint
 from stn_cli.sampling.kinds import LONGEST_SIDE, Fill

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stn_cli.checkpoints import Checkpoint
+from stn_cli.engines.engine import Engine, Located, Location, Small, small_copy
 from stn_cli.errors import DeviceError, StnError, StorageError
 from stn_cli.images import (
     FORMAT_OF_SUFFIX,
@@ -33,7 +34,6 @@ from stn_cli.images import (
     withdraw,
 )
 from stn_cli.rectify.crop import Decision, decide, render, shrink_at_first, shrink_for
-from stn_cli.rectify.engine import Engine, Located, Location, Small, small_copy
 from stn_cli.rectify.finished import job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job

@@ -24,8 +24,8 @@ from stn_cli.geometry.layouts import layout_name
 from stn_cli.images import Image
 
 if TYPE_CHECKING:  # a record is read and written without what makes it
+    from stn_cli.engines.engine import Location
     from stn_cli.rectify.crop import Decision
-    from stn_cli.rectify.engine import Location
 
 SCHEMA = "stn.theta/1"
 Status = Literal["done", "unchanged", "skipped", "failed"]

@@ -5,13 +5,13 @@ from typing import cast
 
 import numpy as np
 
+from stn_cli.engines.engine import Engine, Location
 from stn_cli.errors import DeviceError, ModelError, StorageError
 from stn_cli.geometry import Affine3d, Quality, corners, pixel_points, qualities, volume_size
 from stn_cli.images import Staged, read_file, stage, withdraw
 from stn_cli.images.channels import grey
 from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
 from stn_cli.rectify.crop import Decision, natural_size, why_not
-from stn_cli.rectify.engine import Engine, Location
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, output_record, skipped_record
 from stn_cli.rectify.plan import Job

@@ -7,9 +7,9 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from stn_cli.engines.engine import Engine
 from stn_cli.geometry import Affine3d, Transform, volume_size
 from stn_cli.rectify.crop import natural_size
-from stn_cli.rectify.engine import Engine
 from stn_cli.reports.cells import OUTLINE, fitted, fitting, framed
 from stn_cli.reports.evaluation import Case
 from stn_cli.training.examples import Examples

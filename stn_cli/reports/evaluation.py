@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
+from stn_cli.engines.engine import Engine, Location, small_copy
 from stn_cli.geometry import Transform, corners, pixel_points, qualities, zooms
 from stn_cli.geometry.rotation import angle, rotation
 from stn_cli.networks.config import Size
-from stn_cli.rectify.engine import Engine, Location, small_copy
 from stn_cli.training.examples import Examples
 from stn_cli.training.overlap import overlap
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from stn_cli.engines.engine import Engine, small_copy
 from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import Transform, crop_size, outline, pixel_points
 from stn_cli.images import Pixels, Size, decode
 from stn_cli.rectify.crop import Decision, decide, render
-from stn_cli.rectify.engine import Engine, small_copy
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import options_digest
 from stn_cli.rectify.record import (

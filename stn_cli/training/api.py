@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 import torch
 
+from stn_cli.engines.devices import resolved
 from stn_cli.errors import TrainingDataError, UsageError
-from stn_cli.rectify.devices import resolved
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import check_objectives, prepare
 from stn_cli.training.defaults import Wishes, suited

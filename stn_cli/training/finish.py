@@ -10,7 +10,7 @@ from stn_cli import __version__
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.export import write_checkpoint
 from stn_cli.checkpoints.header import Metrics
-from stn_cli.rectify.verify import write_golden
+from stn_cli.engines.verify import write_golden
 from stn_cli.training.loop import Trainer
 
 _GOLDEN_IMAGES = 4

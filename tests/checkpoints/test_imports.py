@@ -10,10 +10,11 @@ from safetensors.torch import save_file
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.imports import ImportOptions, imported, read_weights
+from stn_cli.engines.adopt import adopt
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.verify import verify
 from stn_cli.errors import ModelError, OutputExistsError, UsageError
-from stn_cli.rectify.adopt import adopt
-from stn_cli.rectify.engine import OnnxEngine, small_copy
-from stn_cli.rectify.verify import verify
 from stn_cli.sampling.differentiable import sample
 from tests.checkpoints import foreign
 from tests.running import stn

@@ -7,8 +7,8 @@ import pytest
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.header import SCHEMA, parse_header
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.errors import ModelError
-from stn_cli.rectify.engine import OnnxEngine
 from tests.checkpoints.strangers import DAMAGES, rewrite
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from stn_cli.engines.engine import Location
 from stn_cli.geometry import Affine
-from stn_cli.rectify.engine import Location
 from stn_cli.reports.evaluation import Case, _theta, edit_distance, worst
 from tests.running import SAMPLES, stn
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.torch_engine import TorchEngine
+from stn_cli.engines.verify import verify
 from stn_cli.images import decode
-from stn_cli.rectify.engine import OnnxEngine, small_copy
-from stn_cli.rectify.torch_engine import TorchEngine
-from stn_cli.rectify.verify import verify
 from tests.running import SAMPLES, records, stn
 from tests.training.drawn import dataset, trained
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.engine import Located, Location
 from stn_cli.errors import UsageError
 from stn_cli.geometry import (
     Affine,
@@ -19,7 +20,6 @@ from stn_cli.geometry import (
     pixel_points,
 )
 from stn_cli.rectify.crop import decide, natural_size, strays, with_margin
-from stn_cli.rectify.engine import Located, Location
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import options_digest
 from stn_cli.rectify.record import describe

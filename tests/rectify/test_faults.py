@@ -14,10 +14,10 @@ from functools import partial
 import pytest
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.errors import StnError
 from stn_cli.images import storage
 from stn_cli.rectify.crew import tasks
-from stn_cli.rectify.engine import OnnxEngine
 from stn_cli.rectify.ledger import Ledger
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline

@@ -10,11 +10,11 @@ import PIL.ImageFont
 import pytest
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.geometry import Attention
 from stn_cli.images import FileData, Image, decode, decode_data
 from stn_cli.rectify import pipeline
 from stn_cli.rectify.crop import Decision, shrink_at_first, shrink_for
-from stn_cli.rectify.engine import OnnxEngine
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan

@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.engine import Located
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.geometry import Affine, BorderLayout, GridLayout, Similarity, ThinPlateSpline, pixel_points
-from stn_cli.rectify.engine import Located, OnnxEngine
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.reports.inspection import inspect, reading_angle
 from stn_cli.reports.overlay import overlay

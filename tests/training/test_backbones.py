@@ -10,11 +10,12 @@ from safetensors import safe_open
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.weights import load_model
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.errors import UsageError
 from stn_cli.networks.backbones import backbone
 from stn_cli.networks.config import TransformConfig
-from stn_cli.rectify.engine import OnnxEngine, small_copy
-from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.training.defaults import Wishes
 from tests.running import stn
 from tests.training.drawn import dataset, glyph, settings, trained

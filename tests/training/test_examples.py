@@ -11,8 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from stn_cli.engines.engine import small_copy
 from stn_cli.errors import TrainingDataError, UsageError
-from stn_cli.rectify.engine import small_copy
 from stn_cli.training.defaults import objectives_of
 from stn_cli.training.examples import Reading, decoding
 from stn_cli.training.examples import read_examples as read

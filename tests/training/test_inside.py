@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from stn_cli.checkpoints.weights import load_model
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.errors import UsageError
 from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.model import Rectifier
-from stn_cli.rectify.engine import OnnxEngine, small_copy
-from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.training.defaults import Wishes, transform_called
 from tests.running import stn
 from tests.training.drawn import dataset, glyph, trained

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import Affine, ThinPlateSpline, layout_from_name
 from stn_cli.networks.config import TransformConfig
-from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.training.api import plan
 from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import Augment, Penalties, TrainConfig

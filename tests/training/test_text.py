@@ -9,11 +9,12 @@ import torch
 from PIL import ImageFont
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import BorderLayout, ThinPlateSpline, outline
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
-from stn_cli.rectify.engine import OnnxEngine, small_copy
-from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.training.config import TrainConfig, read_config
 from stn_cli.training.data import prepare
 from stn_cli.training.finish import export

@@ -274,7 +274,7 @@ def test_training_lowers_the_corner_error(tmp_path):
 
 def test_a_run_exports_a_checkpoint_that_reproduces_itself(tmp_path):
     from stn_cli.checkpoints import open_checkpoint
-    from stn_cli.rectify.verify import verify
+    from stn_cli.engines.verify import verify
 
     trainer = Trainer(config(), data(), tmp_path, workers=0)
     trainer.train()

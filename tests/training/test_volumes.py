@@ -15,11 +15,12 @@ from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.export import write_checkpoint
 from stn_cli.checkpoints.header import Metrics
 from stn_cli.checkpoints.weights import load_model
+from stn_cli.engines.devices import open_engine
+from stn_cli.engines.engine import small_copy
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import Affine3d, corners, grid, letterbox
 from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.model import Rectifier
-from stn_cli.rectify.engine import open_engine, small_copy
 from stn_cli.reports.run import train_and_report
 from stn_cli.training.api import Plan, Resources, plan, run
 from stn_cli.training.config import Scene

@@ -1,8 +1,15 @@
 """Where nets and samplers run; no framework is loaded where there is nothing but a CPU."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from stn_cli.errors import DeviceError
+
+if TYPE_CHECKING:
+    from stn_cli.checkpoints import Checkpoint
+    from stn_cli.engines.engine import Engine
 
 
 def may_be_accelerated(device: str) -> bool:
@@ -31,3 +38,21 @@ def resolved(device: str) -> str:
     if device == "auto":
         return "cpu"
     raise DeviceError(f"there is no {device} device that torch can use")
+
+
+def open_engine(checkpoint: Checkpoint, device: str = "auto", head: int = 0) -> Engine:
+    """The engine for a device: `cpu`, `cuda`, `mps`, or `auto`, which takes a CUDA device if there is one.
+
+    `head` says which crop it makes, of a model with several heads. Volumes are read by torch on every device.
+
+    Raises:
+        DeviceError: the device is not there.
+    """
+    found = resolved(device)
+    if found == "cpu" and checkpoint.header.model.dims == 2:
+        from stn_cli.engines.onnx_engine import OnnxEngine  # noqa: PLC0415  imports NumPy and OpenCV
+
+        return OnnxEngine(checkpoint, head=head)
+    from stn_cli.engines.torch_engine import TorchEngine  # noqa: PLC0415  imports torch
+
+    return TorchEngine(checkpoint, found, head)

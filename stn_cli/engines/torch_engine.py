@@ -10,12 +10,13 @@ from torch import Tensor
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.export import runnable_nets
 from stn_cli.checkpoints.weights import inference_model, load_model
+from stn_cli.engines.engine import Engine, Small
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.geometry import Cascade, Linear, ThinPlateSpline, Transform
 from stn_cli.images import Pixels
 from stn_cli.images.channels import luminance
 from stn_cli.networks.config import Size
 from stn_cli.networks.model import channels_last
-from stn_cli.rectify.engine import Engine, OnnxEngine, Small
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import Footprint, fill_values, footprints, weighted_fill
 from stn_cli.sampling.kinds import Fill, Resample

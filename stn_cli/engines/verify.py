@@ -8,10 +8,11 @@ from safetensors.numpy import save as save_tensors
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.graphs import check_graph
 from stn_cli.checkpoints.store import GOLDEN, read_tensors
+from stn_cli.engines.devices import open_engine
+from stn_cli.engines.engine import Engine, small_copy
 from stn_cli.errors import CheckFailedError, ModelError
 from stn_cli.geometry import corners, outline
 from stn_cli.images import write_atomically
-from stn_cli.rectify.engine import Engine, open_engine, small_copy
 
 _TOLERANCE = 1e-3
 """On outlines in −1…1 and on probabilities: other processors round differently."""

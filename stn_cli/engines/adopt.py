@@ -10,8 +10,8 @@ from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.export import write_checkpoint
 from stn_cli.checkpoints.header import Metrics
 from stn_cli.checkpoints.imports import ImportOptions, imported, read_weights
+from stn_cli.engines.verify import write_golden
 from stn_cli.errors import OutputExistsError
-from stn_cli.rectify.verify import write_golden
 
 _GOLDEN_IMAGES, _CELLS = 4, 6
 

@@ -5,15 +5,16 @@ import pytest
 import torch
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.engines import torch_engine
+from stn_cli.engines.engine import small_copy
+from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.errors import DeviceError
 from stn_cli.geometry import Similarity, outline
 from stn_cli.images import decode
-from stn_cli.rectify import torch_engine
-from stn_cli.rectify.engine import OnnxEngine, small_copy
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
-from stn_cli.rectify.torch_engine import TorchEngine
 from stn_cli.sampling.differentiable import sample
 from tests.elsewhere import elsewhere
 from tests.running import SAMPLES, TRUTH

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from stn_cli.checkpoints import Checkpoint
-from stn_cli.checkpoints.header import CLASSIFIER, READER, graph_names, localizer_names
+from stn_cli.checkpoints.header import CLASSIFIER, READER, localizer_names
 from stn_cli.errors import ModelError, UsageError
 from stn_cli.geometry import (
     Affine3d,
@@ -20,21 +20,16 @@ from stn_cli.geometry import (
     letterbox,
 )
 from stn_cli.images import Pixels
-from stn_cli.images.channels import luminance, over_white
-from stn_cli.networks.config import ModelConfig, Size
+from stn_cli.images.channels import over_white
+from stn_cli.networks.config import Size
 from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds
-from stn_cli.rectify.devices import resolved
 from stn_cli.sampling.kinds import Fill, Resample
-from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
+from stn_cli.sampling.warp import Each, Reading
 
 Small = Float32[np.ndarray, "*size c"]
 
 SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
-
-_ALIKE = 16
-"""ONNX Runtime computes the last few elements of an array another way than those that fill its vectors. Batches are
-filled up to a multiple, or the last bit of what is said of an image would depend on the others in its batch."""
 
 
 @dataclass(frozen=True)
@@ -196,105 +191,6 @@ def best_path(columns: Float[np.ndarray, "columns characters"], alphabet: str) -
     best = columns.argmax(axis=1)
     kept = best[(best != 0) & (np.diff(best, prepend=0) != 0)]
     return "".join(alphabet[number - 1] for number in kept), float(columns.max(axis=1).prod())
-
-
-class OnnxEngine(Engine):
-    """On the CPU: ONNX Runtime for the nets, OpenCV for the pixels, no torch."""
-
-    def __init__(self, checkpoint: Checkpoint, threads: int = 1, *, head: int = 0) -> None:
-        super().__init__(checkpoint, head)
-        import onnxruntime  # noqa: PLC0415  a third of a second that `models list` need not pay
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what fails is raised
-        # Idle threads of the runtime must not spin: decoding and warping need the cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.sessions = {}
-        if not checkpoint.is_bundled:
-            _ = checkpoint.tensors  # which is checked, although only the graphs are run
-        for name in graph_names(self.model):
-            data = checkpoint.graph(name)
-            if not checkpoint.is_bundled:
-                _check_foreign(data, name)
-            try:
-                session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # ONNX Runtime has no common base for what it raises
-                raise ModelError(f"{checkpoint.path / name} cannot be run: {error}") from error
-            if [output.shape[1:] for output in session.get_outputs()] != _output_shapes(self.model, name):
-                raise ModelError(f"{checkpoint.path / name} has outputs of other shapes than its model")
-            self.sessions[name] = session
-
-    def take(self, small: Small) -> Small:
-        return luminance(small) if self.model.channels == 1 else small
-
-    def views(
-        self, taken: Sequence[Small], transforms: Transform, size: Size, each: Each
-    ) -> Float32[np.ndarray, "b c h w"]:
-        colours = (*size, self.model.channels)
-        seen = [np.broadcast_to(crop, colours) for crop in warp_each(taken, transforms, size, each)]
-        return np.ascontiguousarray(np.stack(seen).transpose(0, 3, 1, 2))
-
-    def joined(self, views: Sequence[np.ndarray]) -> np.ndarray:
-        return views[0] if len(views) == 1 else np.concatenate(views, axis=1)
-
-    def infer(self, graph: str, views: np.ndarray) -> list[np.ndarray]:
-        padding = np.zeros((-len(views) % _ALIKE, *views.shape[1:]), views.dtype)
-        try:
-            outputs = self.sessions[graph].run(None, {"image": np.concatenate((views, padding))})
-        except Exception as error:  # as above
-            raise ModelError(f"{self.checkpoint.path / graph} cannot be run: {error}") from error
-        return [output[: len(views)] for output in outputs]
-
-    def crop(
-        self,
-        pixels: Pixels,
-        transform: Transform,
-        size: Size,
-        resample: Resample,
-        fill: Fill,
-        reading: Reading | None = None,
-    ) -> Pixels:
-        return warp(pixels, transform, size, resample=resample, fill=fill, reading=reading)
-
-    def readings(
-        self, transforms: Sequence[Transform], sources: Sequence[Size], sizes: Sequence[Size], resample: Resample
-    ) -> Sequence[Reading | None]:
-        return readings(transforms, sources, sizes, resample)
-
-
-def open_engine(checkpoint: Checkpoint, device: str = "auto", head: int = 0) -> Engine:
-    """The engine for a device: `cpu`, `cuda`, `mps`, or `auto`, which takes a CUDA device if there is one.
-
-    `head` says which crop it makes, of a model with several heads. Volumes are read by torch on every device.
-
-    Raises:
-        DeviceError: the device is not there.
-    """
-    found = resolved(device)
-    if found == "cpu" and checkpoint.header.model.dims == 2:
-        return OnnxEngine(checkpoint, head=head)
-    from stn_cli.rectify.torch_engine import TorchEngine  # noqa: PLC0415  imports torch
-
-    return TorchEngine(checkpoint, found, head)
-
-
-def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:
-    """Shapes of a graph's outputs, without the batch."""
-    number = graph_names(model).index(graph)
-    if number < model.heads * len(model.stages):
-        stage = model.stages[number % len(model.stages)]
-        return [[stage.transform.spec.dof], [], *([[]] if stage.votes_on_up else [])]
-    if graph == READER and model.reader:
-        return [[model.reader.columns, len(model.reader.alphabet) + 1]]
-    return [[len(model.classifier.classes) if model.classifier else 0]]
-
-
-def _check_foreign(data: bytes, name: str) -> None:
-    """A stranger's graph may hold nothing but the operators of our own exports."""
-    from stn_cli.checkpoints.graphs import check_graph  # noqa: PLC0415  bundled models need no onnx
-
-    check_graph(data, name)
 
 
 def small_copy(pixels: Pixels) -> Small:
