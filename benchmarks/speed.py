@@ -145,7 +145,7 @@ from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
 from stn_cli.engines.torch_engine import TorchEngine
 options = RectifyOptions(out=Path(sys.argv[2]))
-jobs = plan([Path(sys.argv[1])], options)
+jobs = plan([Path(sys.argv[1])], options).jobs
 with Ledger(options.out, jobs) as ledger:
     ledger.commit(jobs, Pipeline(TorchEngine(open_checkpoint("text"), "cpu"), options).run(jobs))
 """

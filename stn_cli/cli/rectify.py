@@ -144,7 +144,9 @@ def rectify(
             with nullcontext() if dry_run else Crew(checkpoint, device, one) as crew:
                 from stn_cli.rectify.plan import plan  # noqa: PLC0415
 
-                jobs = plan(inputs, one, checkpoint.header.model.dims)
+                jobs, left_out = plan(inputs, one, checkpoint.header.model.dims)
+                if left_out and not quiet:
+                    say(f"left out: {_counted(left_out, 'crop')} of earlier runs; name their folder to take them")
                 wanted = "0" if fail_fast else max_errors
                 most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
                 if crew is None:
@@ -234,8 +236,8 @@ def _show_plan(
         say(f"{_counted(len(jobs))}: {len(jobs) - skipped} to do, {skipped} skipped; nothing was written")
 
 
-def _counted(inputs: int) -> str:
-    return f"{inputs} input{'s' if inputs != 1 else ''}"
+def _counted(count: int, what: str = "input") -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 class _Reporter:

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from stn_cli.errors import OutputExistsError, StorageError, UsageError
+from stn_cli.errors import NoInputError, OutputExistsError, StorageError, UsageError
 from stn_cli.images import (
     SUFFIXES,
     Source,
@@ -46,8 +48,20 @@ class Job:
     key: bytes | None = None
 
 
-def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list[Job]:
-    """The jobs, in the order of the inputs; `dims` is 2 for a model of images, 3 for one of volumes.
+class Plan(NamedTuple):
+    """What a run will do.
+
+    Attributes:
+        jobs: in the order of the inputs.
+        left_out: crops in folders below the inputs whose records say that an earlier run made them.
+    """
+
+    jobs: list[Job]
+    left_out: int
+
+
+def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> Plan:
+    """The jobs of a model of images (`dims` is 2), or of volumes (3).
 
     Raises:
         UsageError: an option is of images, and the model of volumes, or the other way round; a file is named for the
@@ -61,7 +75,13 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
     if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):  # noqa: PTH110, PTH112
         raise StorageError(f"{folder} is a file, and the output goes into a folder", remedy="Name another one with -o.")
     known = VOLUME_OF_SUFFIX if dims == 3 else format_of_suffix(readable(options.allow_formats))
-    sources = discover(inputs, options.recursive, folder, known)
+    found = discover(inputs, options.recursive, folder, known)
+    sources = _without_crops(found)
+    if not sources:
+        raise NoInputError(
+            f"earlier runs made all {len(found)} images below the inputs",
+            remedy="To rectify crops again, name the folder in which they lie.",
+        )
     if folder is None and options.out is not None and len(sources) > 1:
         raise UsageError(
             f"-o names one file, {options.out}, and there are {len(sources)} inputs",
@@ -78,7 +98,7 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> list
         first, *others = existing
         there = first.target if os.path.exists(first.target) else first.record  # noqa: PTH110
         raise OutputExistsError(f"{there} exists already" + (f", and {len(others)} more" if others else ""))
-    return jobs
+    return Plan(jobs, len(found) - len(sources))
 
 
 def folder_of(out: Path | None) -> Path | None:
@@ -115,6 +135,28 @@ def _refuse_collisions(jobs: Sequence[Job], out: Path | None) -> None:
         + (f", and so for {len(others)} more" if others else ""),
         remedy="Rename one of them, choose another folder with -o, or rectify them in separate runs.",
     )
+
+
+def _without_crops(sources: Sequence[Source]) -> list[Source]:
+    """Without what records in a folder below an input say that it was made."""
+
+    @cache
+    def made_in(folder: Path) -> frozenset[str]:
+        with suppress(StorageError):  # records that cannot be read say nothing
+            return frozenset(
+                finished.output for finished in read_finished(folder / RECORDS).values() if finished.output
+            )
+        return frozenset()
+
+    def is_made(source: Source) -> bool:
+        depth = len(source.relative.parts) - 1  # what is named, or lies in a folder that is named, was meant
+        return any(
+            relative_text(source.path, folder) in made
+            for folder in source.path.parents[:depth]
+            if (made := made_in(folder))
+        )
+
+    return [source for source in sources if not is_made(source)]
 
 
 def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:

@@ -299,7 +299,7 @@ def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
 
 
 def test_an_output_folder_that_is_not_writable_is_exit_8(open_folder, ordinary_user):
-    jobs = plan([SAMPLES / "rotated-1.png"], RectifyOptions(out=open_folder / "out"))
+    jobs = plan([SAMPLES / "rotated-1.png"], RectifyOptions(out=open_folder / "out")).jobs
     (open_folder / "out").mkdir(mode=0o555)
     with (
         ordinary_user(),
@@ -392,6 +392,23 @@ def test_a_file_is_named_for_the_crop_of_a_single_input(tmp_path):
     refused = rectify(other, "-o", "new/straight.bmp", cwd=tmp_path)
     assert (refused.returncode, "straight.bmp exists already" in refused.stderr) == (6, True), refused.stderr
     assert crop.read_bytes() == before
+
+
+def test_crops_of_earlier_runs_are_no_inputs_unless_their_folder_is_named(tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    assert rectify("scans", "-o", "scans/straight/2024", cwd=tmp_path).returncode == 0
+    (tmp_path / "scans" / "straight" / "2024" / "mine.png").write_bytes((SAMPLES / "photo-1.jpg").read_bytes())
+    for given in ("scans", "scans/**/*.png"):
+        run = rectify(given, "-o", "out", "--force", cwd=tmp_path)
+        assert (run.returncode, "left out: 1 crop of earlier runs" in run.stderr) == (0, True), run.stderr
+        assert set(records(tmp_path / "out")) == {"a.png", "mine.png"}
+    again = rectify("scans/straight/2024", "-o", "twice", cwd=tmp_path)
+    assert (again.returncode, set(records(tmp_path / "twice"))) == (0, {"a.png", "mine.png"})
+    (tmp_path / "scans" / "a.png").unlink()
+    (tmp_path / "scans" / "straight" / "2024" / "mine.png").unlink()
+    nothing = rectify("scans", "-o", "more", cwd=tmp_path)
+    assert (nothing.returncode, "name the folder in which they lie" in nothing.stderr) == (4, True)
 
 
 def test_a_folder_may_be_called_as_a_file_is(tmp_path):

@@ -119,7 +119,7 @@ class Scarce(TorchEngine):
 
 def test_a_device_that_is_out_of_memory_gets_half_as_many_images(tmp_path):
     options = RectifyOptions(out=tmp_path, format="png")
-    jobs = plan([SAMPLES], options)
+    jobs = plan([SAMPLES], options).jobs
     checkpoint = open_checkpoint("digits")
     engine = Scarce(checkpoint, 2)
     scarce, ample = (Pipeline(each, options).run(jobs) for each in (engine, TorchEngine(checkpoint, "cpu")))
@@ -138,7 +138,7 @@ def test_a_device_that_is_out_of_memory_gets_half_as_many_images(tmp_path):
 def test_a_device_without_memory_for_one_image_ends_the_run(tmp_path):
     options = RectifyOptions(out=tmp_path)
     with pytest.raises(DeviceError, match="memory"):
-        Pipeline(Scarce(open_checkpoint("digits"), 0), options).run(plan([SAMPLES], options))
+        Pipeline(Scarce(open_checkpoint("digits"), 0), options).run(plan([SAMPLES], options).jobs)
 
 
 @pytest.mark.parametrize("model", ["digits", "text"])

@@ -86,7 +86,7 @@ def options_of(folder, **more):
 def run(folder, work=None, after_each=None, **more):
     """The records, by the names of the inputs, in the order in which they came."""
     options = options_of(folder, **more)
-    jobs = plan([folder / "in"], options)
+    jobs = plan([folder / "in"], options).jobs
     records = {}
     with (
         Ledger(options.out, jobs) as ledger,
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_ends_the_run_and_leaves_nothing_but_what_is_whole(f
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, most))
     try:
-        jobs = plan([folder / "in"], options)
+        jobs = plan([folder / "in"], options).jobs
         with (
             pytest.raises(StorageError, match="cannot write"),
             Ledger(options.out, jobs) as ledger,
@@ -238,7 +238,7 @@ def test_small_files_are_handed_out_together_and_large_ones_alone(tmp_path):
     for number, size in enumerate(sizes):
         (tmp_path / f"{number}.png").touch()
         os.truncate(tmp_path / f"{number}.png", size)
-    jobs = plan([tmp_path], RectifyOptions(out=tmp_path / "out"))
+    jobs = plan([tmp_path], RectifyOptions(out=tmp_path / "out")).jobs
     found = [[sizes[task.first + i] for i in range(len(task.jobs))] for task in tasks(jobs, 2)]
     assert found == [[1, 1], [1], [9 << 20], [1, 5 << 20], [5 << 20, 1]]
     assert [size for task in found for size in task] == sizes

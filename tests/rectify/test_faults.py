@@ -96,7 +96,7 @@ def engine():
 
 def rectify(engine, folder, out):
     options = RectifyOptions(out=out, batch_size=2, workers=1)
-    jobs = plan([folder / "in"], options)
+    jobs = plan([folder / "in"], options).jobs
     statuses = set()
     with Ledger(out, jobs) as ledger:
         pipeline = Pipeline(engine, options)

@@ -89,7 +89,7 @@ def test_a_crop_of_a_part_is_read_from_as_many_pixels_as_it_needs(page, tmp_path
         pipeline, "decode_data", lambda *args, **more: decoded.append(decode_data(*args, **more)) or decoded[-1]
     )
     (tmp_path / "out").mkdir()
-    group = Pipeline(OnnxEngine(open_checkpoint("digits")), options).run(plan([tmp_path / "page.jpg"], options))
+    group = Pipeline(OnnxEngine(open_checkpoint("digits")), options).run(plan([tmp_path / "page.jpg"], options).jobs)
     (record,) = group.records
     assert (record.source.height, record.source.width) == SIZE
     assert [image.shrunk for image in decoded] == ([2] if kept == 2 else [2, 1])
