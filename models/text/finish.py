@@ -17,8 +17,8 @@ import torch
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.export import write_checkpoint
 from stn_cli.checkpoints.weights import load_model
+from stn_cli.engines.verify import write_golden
 from stn_cli.networks.model import Rectifier
-from stn_cli.rectify.verify import write_golden
 from stn_cli.training.config import read_config
 from stn_cli.training.text.samples import TextSamples, read_lettering
 
