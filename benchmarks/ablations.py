@@ -24,9 +24,9 @@ from benchmarks.cluttered import write_cluttered
 from benchmarks.provenance import RESULTS, provenance, write_report
 from stn_cli.errors import DivergedError
 from stn_cli.networks.config import Limits
-from stn_cli.training.api import Plan, Resources, Wishes, plan, trainer_of
+from stn_cli.training.api import Plan, Resources, plan, trainer_of
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.defaults import transform_called
+from stn_cli.training.defaults import Wishes, transform_called
 from stn_cli.training.loop import Trainer
 
 SIGNS = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
@@ -77,8 +77,9 @@ def altered(trainer: Trainer, variant: str) -> None:
     if variant == "random start":
         for transformer in transformers:
             torch.manual_seed(trainer.config.seed)
-            for stage in transformer.stages:
-                stage.localizer.head.reset_parameters()
+            localizers: list[Any] = [stage.localizer for stage in transformer.stages]
+            for localizer in localizers:
+                localizer.head.reset_parameters()
     if variant == "black beyond the image" or variant.startswith("no safeguard"):
         for transformer in transformers:
             transformer.fill = (0.0,) * trainer.config.channels

@@ -34,7 +34,7 @@ ROTATION, SCALES = 45.0, (0.7, 1.2)
 def placed(rng: np.random.Generator, digit: np.ndarray) -> np.ndarray:
     """The digit turned by up to ±45°, scaled and moved, where it still lies on the square."""
     scale = rng.uniform(*SCALES)
-    matrix = cv2.getRotationMatrix2D((13.5, 13.5), rng.uniform(-ROTATION, ROTATION), scale)
+    matrix = np.asarray(cv2.getRotationMatrix2D((13.5, 13.5), rng.uniform(-ROTATION, ROTATION), scale), np.float64)
     reach = (SIDE - 20 * scale) / 2
     matrix[:, 2] += (SIDE - 1) / 2 - 13.5 + rng.uniform(-1, 1, 2) * max(0.0, reach * 0.8)
     drawn: np.ndarray = cv2.warpAffine(digit, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import RESULTS, provenance, write_report
-from stn_cli.training.api import Resources, Wishes, plan, trainer_of
-from stn_cli.training.defaults import transform_called
+from stn_cli.training.api import Resources, plan, trainer_of
+from stn_cli.training.defaults import Wishes, transform_called
 
 CONVERGED = 0.98
 TRANSFORMS = ("affine", "similarity", "attention", "projective", "tps")

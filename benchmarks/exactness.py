@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ LAYOUTS = ("grid 3x3", "grid 4x4", "border 2x2", "border 2x10")
 SHRINK = 30
 
 
-def crop(image: np.ndarray, transform: object, size: tuple[int, int], **options: object) -> np.ndarray:
+def crop(image: np.ndarray, transform: object, size: tuple[int, int], **options: Any) -> np.ndarray:
     """The crop by the differentiable sampler in float32."""
     planes = batch(image.astype(np.float32))
     return picture(sample(planes, as_torch(transform, torch.float32), size, **options))[..., 0]

@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 _SECONDS = 60
 """That a group of cases may take."""
 _GROUP = 200
-_ODD = (0, -1, 1, 2**31, 2**63, 10**30, -0.5, 1.5, 1e308, "", "x" * 5000, "\0", None, True, [], {}, [[]], "../../x")
+_ODD: Sequence[Any] = [
+    *(0, -1, 1, 2**31, 2**63, 10**30, -0.5, 1.5, 1e308, None, True),
+    *("", "x" * 5000, "\0", "../../x", [], {}, [[]]),
+]
 
 
 class Inputs:
@@ -90,13 +93,14 @@ def _ways(format: str) -> list[dict[str, Any]]:
     exif = PillowImage.Exif()
     exif[0x0112] = 6
     frames = {"save_all": True, "append_images": [PillowImage.new("L", (27, 19))]}
-    return {
+    ways: dict[str, list[dict[str, Any]]] = {
         "JPEG": [{}, {"progressive": True, "exif": exif}, {"icc_profile": b"profile" * 30}],
         "PNG": [{}, {"exif": exif}],
         "TIFF": [{}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}],
         "WEBP": [{}, {"lossless": True}, frames],
         "GIF": [{}, frames],
-    }.get(format, [{}])
+    }
+    return ways.get(format, [{}])
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:

@@ -49,7 +49,8 @@ def train(images: np.ndarray, labels: np.ndarray) -> nn.Module:
     """Train on (n, 28, 28) uint8 digits as they are; return the averaged net."""
     torch.manual_seed(SEED)
     x, y = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long()
-    net = network().to(memory_format=torch.channels_last).train()  # a quarter faster on a CPU
+    net = network().train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster on a CPU
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
     steps = EPOCHS * (len(x) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=1e-2)
@@ -66,7 +67,8 @@ def train(images: np.ndarray, labels: np.ndarray) -> nn.Module:
             total += loss.item()
         mean, seconds = total * EPOCHS / steps, time.perf_counter() - start
         print(f"reader: epoch {epoch + 1}/{EPOCHS}, loss {mean:.4f}, {seconds:.0f} s", file=sys.stderr)
-    return averaged.module.to(memory_format=torch.contiguous_format).eval()
+    averaged.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return averaged.module.eval()
 
 
 def _border() -> np.ndarray:
@@ -112,10 +114,10 @@ def read(net: nn.Module, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def load_or_train(weights: Path, images: np.ndarray, labels: np.ndarray) -> nn.Module:
     """Return the reader from its weight file, trained and written there first when there is none."""
     if weights.exists():
-        net = network()
-        net.load_state_dict(load_file(weights))
-        return net.eval()
-    net = train(images, labels)
+        stored = network()
+        stored.load_state_dict(load_file(weights))
+        return stored.eval()
+    trained = train(images, labels)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file(net.state_dict(), weights)
-    return net
+    save_file(trained.state_dict(), weights)
+    return trained

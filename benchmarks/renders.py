@@ -85,8 +85,8 @@ def true_crops(rows: list[dict[str, Any]], folder: Path, margin: tuple[float, fl
         pixels = np.asarray(Image.open(folder / f"images/{index:05d}.png"))[..., None]
         size = pixels.shape[:2]
         points = 2 * np.array(row["fiducials"]) / (size[1], size[0]) - 1
-        frame = ThinPlateSpline(points.ravel(), RibbonLayout(10))
-        frame = with_margin(frame, margin, np.array(crop_size(frame, size)))
+        word = ThinPlateSpline(points.ravel(), RibbonLayout(10))
+        frame = with_margin(word, margin, np.array(crop_size(word, size)))
         files.append(folder / f"true/{index:05d}.png")
         Image.fromarray(warp(pixels, frame, natural_size(crop_size(frame, size), size))[..., 0]).save(files[-1])
     return files

@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.commands import seconds_of_training, stn_train
 from benchmarks.provenance import RESULTS, provenance, write_report
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--transform", default="attention")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    runs = []
+    runs: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
         run = arguments.work / f"signs-{arguments.transform}-{seed}"
         options = [*READING, "--transform", arguments.transform, "--objective", "classify", "--seed", str(seed)]

@@ -34,7 +34,7 @@ import simplejpeg
 
 from benchmarks.commands import stn_rectify
 from benchmarks.provenance import RESULTS, provenance, write_report
-from benchmarks.workloads import PHOTO, QUALITY, digit_files, measure, photo_files, show, word_files
+from benchmarks.workloads import PHOTO, QUALITY, digit_files, measure, photo_files, pixels_of, show, word_files
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.engines.onnx_engine import OnnxEngine
@@ -57,7 +57,10 @@ def decode(file: Path) -> np.ndarray:
     data = file.read_bytes()
     if len(data) > 1 << 20:
         return simplejpeg.decode_jpeg(data, "BGR")
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError(f"{file} cannot be read as an image.")
+    return pixels
 
 
 def work_floor(job: tuple[list[Path], Path, str, tuple[int, int] | None]) -> float:
@@ -195,7 +198,7 @@ def main(argv: Sequence[str]) -> None:
     results: dict[str, Any] = {}
     if "image" in args.only:
         image = args.work / "image.jpg"
-        photo = cv2.imread(str(photo_files(args.data, args.work / "photos", PHOTOS)[0]))
+        photo = pixels_of(photo_files(args.data, args.work / "photos", PHOTOS)[0])
         cv2.imwrite(str(image), cv2.resize(photo, (640, 480), interpolation=cv2.INTER_AREA))
         ours = {"stn": lambda: run_stn(image, out, "text"), "torch": lambda: run_torch(image, out)}
         results["one 640x480 JPEG"] = measure(ours, rounds)

@@ -194,7 +194,9 @@ def measure_set(crops: TextSet, readers: dict[str, CachedReader], args: argparse
     return result
 
 
-def measure_pairs(raw: list[str], rectified: list[str], reference: list[str] | None, texts: list[str]) -> dict:
+def measure_pairs(
+    raw: list[str], rectified: list[str], reference: list[str] | None, texts: list[str]
+) -> dict[str, Any]:
     """Return the rectified accuracy, against the raw crops and, where there is one, against the reference."""
     after = right(rectified, texts)
     measures = {"rectified": per_cent(after)} | compare(right(raw, texts), after)

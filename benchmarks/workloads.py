@@ -13,13 +13,21 @@ import numpy as np
 from benchmarks.digit_sets import read_mnist
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _WORD_HEIGHT = 64
 PHOTO = (3024, 4032)
 QUALITY = 92
 """Of the JPEG files."""
+
+
+def pixels_of(file: Path) -> np.ndarray:
+    """Colours of an image, (h, w, 3) uint8 in OpenCV's order."""
+    pixels = cv2.imread(str(file))
+    if pixels is None:
+        raise ValueError(f"{file} cannot be read as an image.")
+    return pixels
 
 
 def word_files(data: Path, folder: Path, count: int) -> list[Path]:
@@ -29,7 +37,7 @@ def word_files(data: Path, folder: Path, count: int) -> list[Path]:
     files = [folder / f"{number:05d}.jpg" for number in range(count)]
     for number, file in enumerate(files):
         if not file.exists():
-            pixels = cv2.imread(str(sources[number % len(sources)]))
+            pixels = pixels_of(sources[number % len(sources)])
             height, width = pixels.shape[:2]
             scale = _WORD_HEIGHT / height
             matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 7.0 * (number // len(sources)), 1.0)
@@ -61,14 +69,14 @@ def photo_files(data: Path, folder: Path, count: int) -> list[Path]:
         if not file.exists() and file != original:
             os.link(original, file)
         elif not file.exists():
-            large = cv2.resize(cv2.imread(str(sources[number])), PHOTO[::-1], interpolation=cv2.INTER_CUBIC)
-            grain = rng.normal(0.0, 4.0, large.shape).astype(np.float32)
+            large = cv2.resize(pixels_of(sources[number]), PHOTO[::-1], interpolation=cv2.INTER_CUBIC)
+            grain = np.asarray(rng.normal(0.0, 4.0, large.shape), np.float32)
             photo = np.clip(large + grain, 0, 255).astype(np.uint8)
             cv2.imwrite(str(file), photo, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return files
 
 
-def measure(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
+def measure(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
     """Seconds of each, taking turns; the first round, which fills caches, does not count."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):

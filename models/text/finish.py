@@ -39,7 +39,7 @@ def firing(model: Rectifier, images: torch.Tensor) -> dict[int, torch.Tensor]:
 
     hooks = [watch(number, head_of(model, number).trunk[3]) for number in STAGES]
     with torch.no_grad():
-        for part in images.split(256):
+        for part in torch.split(images, 256):
             model.transformer.locate(part)
     for hook in hooks:
         hook.remove()
