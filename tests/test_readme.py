@@ -98,7 +98,20 @@ def test_every_exit_code_is_listed():
     assert {int(code) for code in re.findall(r"(?:^|· |\n)(\d+) ", section)} == codes
 
 
-def test_linked_files_exist():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+@pytest.mark.parametrize(
+    "page", ["README.md", "benchmarks/README.md", "models/digits/README.md", "models/text/README.md"]
+)
+def test_linked_files_exist(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
     assert links
-    assert all((ROOT / link).exists() for link in links)
+    assert all((ROOT / page).parent.joinpath(link).exists() for link in links)
+
+
+def test_every_benchmark_and_every_result_is_listed():
+    folder = ROOT / "benchmarks"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    commands = {file.stem for file in folder.glob("*.py") if "__main__" in file.read_text(encoding="utf-8")}
+    listed = {name for name in re.findall(r"`([a-z_]+)[^`]*`", page) if (folder / f"{name}.py").exists()}
+    assert commands == listed
+    results = {file.stem for file in (folder / "results").glob("*.json")} - {"curves"}  # shown as a plot
+    assert results == set(re.findall(r"results/([\w-]+)\.json", page))
