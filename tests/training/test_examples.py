@@ -90,6 +90,21 @@ def test_shards_of_webdataset_in_a_folder(tmp_path):
     assert known(read(by_name)) == known(read([tmp_path]))
 
 
+def test_shards_whose_names_repeat_lose_nothing(tmp_path):
+    for shard in range(4):
+        levels = range(5 * shard, 5 * shard + 5)
+        files = {f"{number}.png": png(level) for number, level in enumerate(levels)}
+        tar(tmp_path / f"{shard:05d}.tar", files | {f"{n}.cls": "ab"[n % 2] for n in range(5)})
+    assert known(read([tmp_path])) == {level: "ab"[level % 5 % 2] for level in range(20)}
+
+
+def test_archives_that_end_in_a_digit_are_classes_by_name(tmp_path):
+    for digit in range(3):
+        tar(tmp_path / f"digit{digit}.tar", {f"{n}.png": png(10 * digit + n) for n in range(4)})
+    expected = {10 * digit + n: f"digit{digit}" for digit in range(3) for n in range(4)}
+    assert known(read([tmp_path])) == expected
+
+
 def test_transcriptions_beside_the_images(tmp_path):
     files = {f"{level}.png": png(level) for level in range(12)} | {
         f"{level}.gt.txt": f"wörd{level}\n" for level in range(12)
@@ -112,6 +127,20 @@ def test_an_image_beside_the_class_folders_is_named_and_changes_nothing_else(tmp
     assert known(dataset) == EXPECTED | {99: None}
     (stray,) = [problem for problem in dataset.problems if "no class folder" in problem.what]
     assert stray.where == ("stray.png",)
+
+
+def test_a_stray_note_beside_an_image_changes_nothing(tmp_path):
+    dataset = read([write(tmp_path, CLASSES | {"cat/1.txt": "blurred", "dog/11.json": '{"text": "ok"}'})])
+    assert known(dataset) == EXPECTED
+    (told,) = [problem for problem in dataset.problems if "is not read" in problem.what]
+    assert set(told.where) == {"cat/1.txt", "dog/11.json"}
+
+
+def test_classes_are_those_of_the_folders_where_files_beside_the_images_tell_corners_alone(tmp_path):
+    corners = {name.replace(".png", ".json"): '{"x1": 1, "y1": 2, "x2": 11, "y2": 8}' for name in CLASSES}
+    dataset = read([write(tmp_path, CLASSES | corners)])
+    assert known(dataset) == EXPECTED
+    assert np.isfinite(dataset.train.corners).all()
 
 
 def test_json_beside_the_images_tells_corners(tmp_path):
@@ -240,6 +269,16 @@ def test_equal_images_stay_together_and_more_images_move_none(tmp_path):
     assert held_out <= set(known(grown, grown.validation))
 
 
+def test_how_large_images_are_kept_holds_no_other_ones_out(tmp_path):
+    rng = np.random.default_rng(3)
+    for number in range(30):
+        pixels = rng.integers(0, 256, (90, 150), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    small, large = (read([tmp_path], Reading(longest_side=side)) for side in (40, 512))
+    assert small.validation.names == large.validation.names
+    assert 0 < len(small.validation) < 15
+
+
 def test_groups_stay_together(tmp_path):
     frames = {
         f"{kind}/{track:02d}_{frame}.png": png(30 * kind + 5 * track + frame)
@@ -276,7 +315,19 @@ def test_what_a_table_lists_and_what_is_there_are_compared(tmp_path):
     assert problems["the table does not list the image"] == ("3.png", "4.png")
 
 
+def test_rows_that_say_nothing_or_say_it_twice_are_named(tmp_path):
+    write(tmp_path, {f"{level}.png": png(level) for level in range(4)})
+    write(tmp_path, {"labels.csv": "file,class\n0.png,a\n1.png,b\n2.png\n3.png,a\n1.png,a\n"})
+    dataset = read([tmp_path])
+    assert known(dataset) == {0: "a", 1: "a", 2: None, 3: "a"}
+    problems = {problem.what: problem.where for problem in dataset.problems}
+    assert problems["the table does not say what the image shows"] == ("2.png",)
+    assert problems["the table lists the image more than once: the last row counts"] == ("1.png",)
+
+
 BROKEN = {
+    "more than columns": "file,text\n0.png,Hello, world\n1.png,Bye\n",
+    "no area": "file,x1,y1,x2,y2\n0.png,0,0,0,0\n1.png,0,0,5,5\n",
     "not utf-8": b"\xff\xfe0.png\tcat\n",
     "no files": "class,text\ncat,a,b\n",
     "one column": "0.png\n1.png\n",

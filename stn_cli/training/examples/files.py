@@ -6,11 +6,12 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from stn_cli.errors import TrainingDataError
 
-_SHARD = re.compile(r"(.+?)[-_.]?\d+")
+_SHARD = re.compile(r"(.+?)[-_.]\d+|\d{2,}")
+"""`train-000123` and `000123`; not `digit7`, which is a name."""
 
 
 class Files(ABC):
@@ -38,7 +39,8 @@ class Files(ABC):
 class FolderFiles(Files):
     """Below a folder. A tar archive in it counts as a folder of its name; `x-000.tar`, `x-001.tar`… as one, `x`.
 
-    Links to files are followed, links to folders are not.
+    An archive with names that are in that folder already has a folder of its own in it. Links to files are followed,
+    links to folders are not.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,12 +49,16 @@ class FolderFiles(Files):
         self.folders = tuple(name for name, is_folder in below if is_folder)
         plain = [name for name, is_folder in below if not is_folder]
         self.archives = {name: TarFiles(root / name) for name in plain if name.endswith(".tar")}
-        self._inside = {
-            f"{_archive_name(name)}/{inner}": (archive, inner)
-            for name, archive in self.archives.items()
-            for inner in archive.names
-        }
-        self.names = tuple(sorted([*(name for name in plain if name not in self.archives), *self._inside]))
+        files = [name for name in plain if name not in self.archives]
+        self._inside: dict[str, tuple[TarFiles, str]] = {}
+        taken = set(files)
+        for name, archive in self.archives.items():
+            folder = _folder_of(name)
+            if any(folder + inner in taken for inner in archive.names):
+                folder += f"{PurePosixPath(name).stem}/"
+            self._inside |= {folder + inner: (archive, inner) for inner in archive.names}
+            taken |= {folder + inner for inner in archive.names}
+        self.names = tuple(sorted([*files, *self._inside]))
 
     def read(self, name: str) -> bytes:
         if name in self._inside:
@@ -119,10 +125,13 @@ def open_files(root: Path) -> Files:
     raise TrainingDataError(f"{root} {reason}", remedy="Name a folder with images, or .tar archives.")
 
 
-def _archive_name(name: str) -> str:
+def _folder_of(archive: str) -> str:
+    """What comes before the names inside: nothing, or a folder with its `/`."""
+    beside, slash, name = archive.rpartition("/")
     stem = name.removesuffix(".tar")
     shard = _SHARD.fullmatch(stem)
-    return shard[1] if shard else stem
+    own = (shard[1] or "") if shard else stem
+    return beside + slash + (f"{own}/" if own else "")
 
 
 def _fail(error: OSError) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from stn_cli.errors import TrainingDataError
 from stn_cli.training.examples.files import Files
 
-_IMAGES = re.compile(r"(?:.*/)?([^/]*)-images[-.]idx3-ubyte(?:\.gz)?")
+_IMAGES = re.compile(r".*-images[-.]idx3-ubyte(?:\.gz)?")
 
 
 def idx_pairs(files: Files) -> Iterator[tuple[str, str | None]]:

@@ -57,7 +57,7 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
     train, validation, test = (known.chosen(np.flatnonzero(numbers == number)) for number in range(len(PARTS)))
     if not len(validation) and len(train):
         found.report(
-            "all images are equal, so that none can be held out",
+            "all images are equal, or of one group, so that none can be held out",
             "Validation sees those of training.",
             [str(r) for r in roots],
         )
@@ -139,7 +139,8 @@ def suffix_of(name: str) -> str:
 
 def _find_idx(files: Files, images_name: str, labels_name: str | None, found: Found) -> None:
     images, labels = read_idx_pair(files, images_name, labels_name)
-    part = part_called(images_name.rpartition("/")[2].partition("-")[0])
+    pieces = images_name.rpartition("/")[2].split("-")  # t10k-images-…, emnist-letters-test-images-…
+    part = next((part for piece in pieces if (part := part_called(piece))), None)
     found.layouts.append("idx files")
     if labels is not None:
         found.classes |= {str(label) for label in range(int(labels.max(initial=0)) + 1)}
@@ -171,20 +172,25 @@ def _table(files: Files, name: str) -> list[Row]:
 
 def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[str], found: Found) -> None:
     """Images that a table lists, by their paths beside the table, in `images/` there, or below the root."""
-    there, rows_of, missing = set(names), {}, []
+    there, rows_of, missing, again = set(names), dict[str, Row](), [], []
     for folder, row in rows:
         spelled = row.file.replace("\\", "/").removeprefix("./")
         beside = f"{folder}/" if folder else ""
         name = next((n for n in (beside + spelled, f"{beside}images/{spelled}", spelled) if n in there), None)
         if name is None:
             missing.append(row.file)
-        else:
-            rows_of[name] = row
+            continue
+        if name in rows_of:
+            again.append(name)
+        rows_of[name] = row
     found.layouts.append("table of labels")
-    folders = not any(row.class_name or row.label or row.text for row in rows_of.values())
+    folders = not any(map(_says_what, rows_of.values()))
     for name, row in rows_of.items():
         part = part_called(row.part) or part_called(name.partition("/")[0])
         found.take(files, name, _with_folder(row, name) if folders else row, part)
+    silent = [] if folders else [name for name, row in rows_of.items() if not _says_what(row)]
+    found.report("the table does not say what the image shows", "Fill in its class, or its text.", silent)
+    found.report("the table lists the image more than once: the last row counts", "Take the others out.", again)
     found.report("the table lists files that are not there", "Put them there, or take the rows out.", missing)
     unlisted = [name for name in names if name not in rows_of]
     found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
@@ -194,13 +200,19 @@ def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
     """Images with a file beside each that says what it shows, in folders that do, or just images."""
     there = set(files.names)
     beside = {name: sidecars for name in names if (sidecars := _sidecars(name, there))}
-    if beside:
+    rows_of = {name: _beside(files, name, sidecars) for name, sidecars in beside.items()}
+    told = [name for name, row in rows_of.items() if _says_what(row) or row.corners is not None]
+    if 2 * len(told) > len(names):
         found.layouts.append("a file of labels beside each image")
-        alone = [name for name in names if name not in beside]
+        alone = sorted(set(names) - set(told))
+        folders = not any(map(_says_what, rows_of.values()))
         found.report("no file beside the image says what it shows", "Add one, or move the image away.", alone)
-        for name, sidecars in beside.items():
-            found.take(files, name, _beside(files, name, sidecars), part_called(name.partition("/")[0]))
+        for name in told:
+            row = _with_folder(rows_of[name], name) if folders else rows_of[name]
+            found.take(files, name, row, part_called(name.partition("/")[0]))
         return
+    stray = [beside[name][-1] for name in told]
+    found.report("few images have such a file beside them: it is not read", "Add the others, or move it away.", stray)
     classes = {_class_folder(name) for name in (*names, *(f"{folder}/" for folder in files.folders))} - {None}
     used = {_class_folder(name) for name in names} - {None}
     by_class = len(used) > 1
@@ -213,6 +225,10 @@ def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
         found.report("the image lies in no class folder", "Move it into one, or away.", stray)
         empty = sorted(name for name in classes - used if name is not None)
         found.report("the class has no image", "Fill its folder, or remove it.", empty)
+
+
+def _says_what(row: Row) -> bool:
+    return bool(row.class_name or row.label or row.text)
 
 
 def _sidecars(name: str, there: set[str]) -> tuple[str, ...]:

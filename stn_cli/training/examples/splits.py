@@ -28,7 +28,10 @@ def digest(content: bytes) -> str:
 
 
 def group_of(name: str, pattern: str) -> str:
-    """What of a name says which images belong together: the first group of the expression, or all that it matches."""
+    """What of a name says which images belong together: the first group of the expression, or all that it matches.
+
+    A group that may be missing, and is, counts as if there were none.
+    """
     try:
         match = re.search(pattern, name)
     except re.error as error:
@@ -38,7 +41,7 @@ def group_of(name: str, pattern: str) -> str:
             f"--group-by {pattern!r} does not match {name!r}",
             remedy="It has to match the name of every image, below the folder, as in '^([^/]*/\\d+)_'.",
         )
-    return match[1] if match.re.groups else match[0]
+    return (match[1] if match.re.groups else None) or match[0]
 
 
 def held_out(keys: Sequence[str], strata: Sequence[int], share: float) -> np.ndarray:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from stn_cli.errors import TrainingDataError
@@ -127,8 +128,13 @@ def _delimited_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
             )
     else:
         rows = rows[1:]
-    for row in rows:
-        yield dict(zip(names, (value.strip() for value in row), strict=False))
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(names):
+            raise TrainingDataError(
+                f"{where}, entry {number} has {len(row)} values for {len(names)} columns",
+                remedy='Put a value that has the delimiter in it between quotation marks: "Hello, world".',
+            )
+        yield dict(zip(names, (value.strip() for value in row), strict=False))  # the last ones may be left out
 
 
 def _row(entry: dict[str, Any], where: str) -> Row:
@@ -140,6 +146,10 @@ def _row(entry: dict[str, Any], where: str) -> Row:
         raise TrainingDataError(f"{where}: its corners are no numbers of pixels: {error}") from error
     if corners is not None and not np.isfinite(corners).all():
         raise TrainingDataError(f"{where}: its corners are no finite numbers")
+    if corners is not None and cv2.contourArea(corners[[0, 1, 3, 2]].astype(np.float32)) == 0:
+        raise TrainingDataError(
+            f"{where}: its box has no area", remedy="Leave the columns of the box empty where it is not known."
+        )
     if size is not None and not (np.isfinite(size).all() and size.min() > 0):
         raise TrainingDataError(f"{where}: its width and height are no size")
     return Row(file, known["label"], known["class"], known["text"], corners, part, size)
