@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stn_cli.geometry.arrays import like
+from stn_cli.geometry.arrays import like, matmul
 from stn_cli.networks.config import Limits, TransformConfig
 
 
@@ -64,11 +64,11 @@ def _projective(step: Float[Tensor, "b 8"]) -> Float[Tensor, "b 8"]:
 
 
 def affine3d(step: Float[Tensor, "b 12"]) -> Float[Tensor, "b 12"]:
-    """Turned about z, y, x, after sheared, after scaled: (3 log-sides, 3 angles, 3 shears, 3 shifts)."""
+    """Scaled, then sheared, then turned about x, y and z: (3 log-sides, 3 angles, 3 shears, 3 shifts)."""
     sides, angles, (xy, xz, yz), shift = step[:, :3].exp(), step[:, 3:6], step[:, 6:9].unbind(1), step[:, 9:]
     one, zero = torch.ones_like(xy), torch.zeros_like(xy)
     sheared = torch.stack((one, xy, xz, zero, one, yz, zero, zero, one), dim=1).reshape(-1, 3, 3)
-    linear = _turned(angles) @ sheared * sides[:, None, :]
+    linear = matmul(_turned(angles), sheared) * sides[:, None, :]
     return torch.cat((linear, shift[:, :, None]), dim=2).reshape(-1, 12)
 
 
@@ -79,5 +79,5 @@ def _turned(angles: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
     about_x = torch.stack((one, zero, zero, zero, cx, -sx, zero, sx, cx), dim=1).reshape(-1, 3, 3)
     about_y = torch.stack((cy, zero, sy, zero, one, zero, -sy, zero, cy), dim=1).reshape(-1, 3, 3)
     about_z = torch.stack((cz, -sz, zero, sz, cz, zero, zero, zero, one), dim=1).reshape(-1, 3, 3)
-    turned: Tensor = about_z @ about_y @ about_x
+    turned: Tensor = matmul(matmul(about_z, about_y), about_x)
     return turned

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.geometry.arrays import matmul
 from stn_cli.networks.config import LocalizerConfig, Size
 from stn_cli.networks.limited import limited
 from stn_cli.networks.sequence import Conv, Flatten, Layer, Linear, MaxPool, MeanPool, Norm, SequenceConfig
@@ -128,9 +129,9 @@ class LocalizationNet(nn.Module):
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
         strongest = votes.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
-        beside = strongest.to(votes.dtype) @ self.directions.T @ self.directions > 1e-3
+        beside = matmul(matmul(strongest.to(votes.dtype), self.directions.T), self.directions) > 1e-3
         weights = F.softmax(_SHARPNESS * votes, dim=1) * beside
-        cos, sin = (weights @ self.directions.T).unbind(1)
+        cos, sin = matmul(weights, self.directions.T).unbind(1)
         return torch.atan2(sin, cos)
 
 

@@ -89,3 +89,12 @@ def test_limits_and_votes_exclude_each_other():
         LocalizerConfig(
             transform=TransformConfig("affine"), input_size=(16, 16), angle_bins=8, widths=(4,), limits=LIMITS
         )
+
+
+def test_under_autocast_a_volume_is_turned_in_float32():
+    raw = torch.tensor(np.random.default_rng(2).normal(size=(16, 12)), dtype=torch.float32)
+    expected, _ = theta("affine3d", raw)
+    with torch.autocast("cpu", torch.bfloat16):
+        identity = torch.tensor(config("affine3d").spec.identity_theta).float()
+        found, _ = limited(raw, identity, config("affine3d"), LIMITS)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)

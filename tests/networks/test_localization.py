@@ -48,6 +48,21 @@ def test_angle_bins_start_upright(bins):
     assert pose.angle_votes.shape == (3, bins)
 
 
+@pytest.mark.parametrize("kind", ["similarity", "affine"])
+def test_under_autocast_votes_are_added_up_in_float32(kind):
+    net = with_opinions(LocalizationNet(config(kind, angle_bins=36)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        pose = net(shown(64))
+    votes = pose.angle_votes.double().numpy()
+    angles = np.arange(36) * (2 * np.pi / 36)
+    near = np.cos(angles[votes.argmax(axis=1), None] - angles) > 1e-3
+    weights = np.exp(3 * (votes - votes.max(axis=1, keepdims=True))) * near
+    expected = np.angle((weights * np.exp(1j * angles)).sum(axis=1))
+    theta = pose.theta.double().numpy()
+    found = theta[:, 1] if kind == "similarity" else np.arctan2(theta[:, 3], theta[:, 0])
+    np.testing.assert_allclose(np.angle(np.exp(1j * (found - expected))), 0.0, atol=1e-5)
+
+
 @pytest.mark.parametrize("turn", range(8))
 def test_angle_bins_reach_every_direction(turn):
     net = LocalizationNet(config("similarity", angle_bins=8)).eval()
