@@ -74,8 +74,7 @@ def parse_header(text: str) -> Header:
         if schema != SCHEMA:
             raise ModelError(f"its schema is {schema!r}; this version of stn reads {SCHEMA!r}")
         header = msgspec.json.decode(text, type=Header)
-        _check_plausible(header.model)
-        _check_habits(header)
+        check_header(header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"its header is not valid: {error}") from error
     except StnError as error:
@@ -83,6 +82,12 @@ def parse_header(text: str) -> Header:
     if set(header.graphs) != set(graph_names(header.model)):
         raise ModelError(f"it names the graphs {', '.join(sorted(header.graphs))}, its architecture has others")
     return header
+
+
+def check_header(header: Header) -> None:
+    """ModelError for a network, or for habits, that no checkpoint has."""
+    _check_plausible(header.model)
+    _check_habits(header)
 
 
 def _check_plausible(model: ModelConfig) -> None:

@@ -112,7 +112,7 @@ def train_and_report(
     with joined_team(planned.resources.torch_device) as team:
         trainer, finished = run(planned, out, *recorders, *watchers, team=team, is_stopped=is_stopped)
         if baseline and finished:
-            config = msgspec.structs.replace(planned.config, bypassed=True, start=None)
+            config = msgspec.structs.replace(planned.config, bypassed=True)
             bypassed = dataclasses.replace(planned, config=config)
             without, finished = run(bypassed, out / "baseline", *watchers, team=team, is_stopped=is_stopped)
     if finished and trainer.team.is_first:

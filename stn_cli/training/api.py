@@ -1,5 +1,6 @@
 """Training from end to end: data and wishes in, a checkpoint out."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,16 @@ from typing import Any, Literal
 import msgspec
 import torch
 
+from stn_cli.checkpoints.header import SCHEMA, Header, check_header
 from stn_cli.engines.devices import resolved
-from stn_cli.errors import TrainingDataError, UsageError
+from stn_cli.errors import ModelError, TrainingDataError, UsageError
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.data import check_objectives, prepare
+from stn_cli.training.data import check_objectives, prepare, with_problems
 from stn_cli.training.defaults import Wishes, suited
 from stn_cli.training.examples import Dataset, Reading, read_examples
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
+from stn_cli.training.outset import model_config
 from stn_cli.training.team import ALONE, Team
 from stn_cli.training.text.samples import Lettering, read_lettering
 from stn_cli.training.watching import Watcher
@@ -77,19 +80,18 @@ def plan(
         UsageError: what is given does not fit together.
     """
     resources = resources or Resources()
+    wishes = wishes or Wishes()
     if "text" in given:
-        config = _converted(given)
-        assert config.text is not None
-        return Plan(read_lettering(data, config.text), config, resources)
+        return Plan(*_of_text(data, given, wishes), resources)
     checked = _converted({**given, "stages": given.get("stages") or msgspec.to_builtins(TrainConfig().stages)})
-    dataset = read_examples(data, _reading(checked, _wants_volumes(given, wishes)))
-    if not len(dataset.train):
-        raise TrainingDataError(
-            "the data names no part to learn from", remedy="Name a folder train/, or leave the names of parts out."
-        )
+    reading = _reading(checked, wishes, _wants_volumes(given, wishes))
+    dataset = _read(data, reading)
     config = suited(dataset, given, wishes)
+    if config.canvas > reading.longest_side:
+        dataset = _read(data, dataclasses.replace(reading, longest_side=config.canvas))
     check_objectives(dataset, config)
-    return Plan(dataset, config, resources)
+    _check_network(config, dataset.classes)
+    return Plan(with_problems(dataset, config), config, resources)
 
 
 def run(
@@ -118,6 +120,46 @@ def trainer_of(plan: Plan, out: Path, team: Team = ALONE) -> Trainer:
     )
 
 
+def _read(data: Sequence[Path], reading: Reading) -> Dataset:
+    dataset = read_examples(data, reading)
+    if not len(dataset.train):
+        raise TrainingDataError(
+            "the data names no part to learn from", remedy="Name a folder train/, or leave the names of parts out."
+        )
+    return dataset
+
+
+def _of_text(data: Sequence[Path], given: dict[str, Any], wishes: Wishes) -> tuple[Lettering, TrainConfig]:
+    if wishes != Wishes():
+        raise UsageError(
+            "of rendered words, [text], the configuration describes the network, and no option does",
+            remedy="Say it in [[stages]].",
+        )
+    config = _converted(given)
+    assert config.text is not None
+    _check_network(config, ())
+    return read_lettering(data, config.text), config
+
+
+def _check_network(config: TrainConfig, classes: tuple[str, ...]) -> None:
+    """UsageError for what no checkpoint could hold: before the run, not at its end."""
+    try:
+        check_header(
+            Header(
+                schema=SCHEMA,
+                name=config.name,
+                model=model_config(config, classes),
+                graphs={},
+                tensors_sha256="",
+                min_confidence=config.min_confidence,
+                crop_margin=config.crop_margin,
+                straight_within=config.straight_within,
+            )
+        )
+    except ModelError as error:
+        raise UsageError(f"no checkpoint could hold what this run would learn: {error}") from error
+
+
 def _converted(given: dict[str, Any]) -> TrainConfig:
     try:
         return msgspec.convert(given, TrainConfig)
@@ -125,15 +167,15 @@ def _converted(given: dict[str, Any]) -> TrainConfig:
         raise UsageError(f"these options do not fit together: {error}") from error
 
 
-def _wants_volumes(given: dict[str, Any], wishes: Wishes | None) -> bool | None:
+def _wants_volumes(given: dict[str, Any], wishes: Wishes) -> bool | None:
     """Whether a network of volumes was asked for; None if nothing was said of it."""
-    if wishes is not None and wishes.transform is not None:
+    if wishes.transform is not None:
         return wishes.transform.kind == "affine3d"
     stages = _converted({"stages": given["stages"]}).stages if given.get("stages") else ()
     return stages[0].transform.kind == "affine3d" if stages else None
 
 
-def _reading(config: TrainConfig, volumes: bool | None) -> Reading:
+def _reading(config: TrainConfig, wishes: Wishes, volumes: bool | None) -> Reading:
     means: Literal["class", "text"] | None = None
     if "classify" in config.objectives or "read" in config.objectives:
         means = "class" if "classify" in config.objectives else "text"
@@ -142,6 +184,6 @@ def _reading(config: TrainConfig, volumes: bool | None) -> Reading:
         label_means=means,
         group_by=config.group_by,
         validation_share=config.validation_share,
-        longest_side=max(_LEAST_KEPT, config.canvas),
+        longest_side=max(_LEAST_KEPT, config.canvas, *(wishes.input_size or ()), *(wishes.output_size or ())),
         volumes=volumes,
     )

@@ -223,6 +223,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("cooldown is a share of the steps, 0 to 1")
         if self.text is not None and self.objectives != ("straighten",):
             raise UsageError("rendered words have no classes: their objective is straighten")
+        if self.text is not None and self.channels != 1:
+            raise UsageError("rendered words are grey: the channels of all stages are 1")
         if not 0 <= self.frozen < len(self.stages) or (self.frozen and self.text is None):
             raise UsageError("frozen is less than the number of stages, and 0 but for rendered words")
         if self.right <= 0 or min(*self.crop_margin, self.straight_within) < 0:

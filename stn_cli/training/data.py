@@ -1,10 +1,15 @@
 """What a run trains on: samples for training, and held-out ones, whatever they are drawn from."""
 
+import dataclasses
+import itertools
 from dataclasses import dataclass
 
+import numpy as np
+
 from stn_cli.errors import TrainingDataError
+from stn_cli.networks.config import ReaderConfig
 from stn_cli.training.config import TrainConfig
-from stn_cli.training.examples import Dataset, Examples
+from stn_cli.training.examples import Dataset, Examples, Problem
 from stn_cli.training.samples import DistortedSamples, GivenSamples, Samples
 from stn_cli.training.text.samples import Lettering, held_out_samples, training_samples
 from stn_cli.training.volumes import DistortedVolumes, GivenVolumes
@@ -21,7 +26,6 @@ class TrainingData:
         training, held_out: as said.
         test: images that nothing is chosen by; None if the data names none.
         classes: names of the classes in order, empty if there are none.
-        alphabet: characters of the transcriptions, empty if there are none.
         described: what the data is, for the checkpoint's record of its training.
         fingerprint: the same for the same data.
     """
@@ -29,7 +33,6 @@ class TrainingData:
     training: Samples
     held_out: Samples
     classes: tuple[str, ...]
-    alphabet: str
     described: dict[str, int]
     fingerprint: str
     test: Samples | None = None
@@ -50,7 +53,6 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
             made(source.train, config, seeds[0], lengths[0]),
             made(source.validation, config, seeds[1]),
             source.classes,
-            config.alphabet,
             {"images": len(source.train)},
             source.fingerprint,
             made(source.test, config, seeds[1] + 1) if len(source.test) else None,
@@ -61,7 +63,6 @@ def prepare(source: Dataset | Lettering, config: TrainConfig, *, workers: int = 
         training_samples(source, config.text, seed=seeds[0], length=lengths[0], **common),
         held_out_samples(source, config.text, seed=seeds[1], length=lengths[1], **common),
         (),
-        "",
         {"fonts": len(source.fonts), "words": len(source.words)},
         source.fingerprint,
     )
@@ -77,12 +78,35 @@ def _given(examples: Examples, config: TrainConfig, seed: int, length: int | Non
     return kind(examples, config, seed=seed, length=length, moved=length is not None)
 
 
+def with_problems(source: Dataset, config: TrainConfig) -> Dataset:
+    """The data, with what of it this run cannot use among its problems."""
+    if "read" not in config.objectives:
+        return source
+    columns = ReaderConfig(alphabet=config.alphabet, input_size=config.reader_size).columns
+    texts = [text for part in (source.train, source.validation) for text in part.texts if text]
+    long = tuple(sorted({text for text in texts if _columns_needed(text) > columns}))
+    if not long:
+        return source
+    what = f"the text is longer than the {columns} columns of the reader: nothing is learned from it"
+    problem = Problem(what, "Let it see a wider crop, as with --output 32x256.", long)
+    return dataclasses.replace(source, problems=(*source.problems, problem))
+
+
+def _columns_needed(text: str) -> int:
+    """One for each character, and one between two that are equal (Graves et al. 2006)."""
+    return len(text) + sum(a == b for a, b in itertools.pairwise(text))
+
+
 def check_objectives(source: Dataset, config: TrainConfig) -> None:
     """TrainingDataError unless the data has what the objectives need."""
-    train = source.train
-    if train.dims != len(config.stages[0].input_size):
+    _check_part(source, source.train, config, "training")
+    _check_part(source, source.validation, config, "validation")
+
+
+def _check_part(source: Dataset, of: Examples, config: TrainConfig, part: str) -> None:
+    if of.dims != len(config.stages[0].input_size):
         raise TrainingDataError(
-            f"the data is {_KINDS[train.dims]}, the network is for {_KINDS[len(config.stages[0].input_size)]}",
+            f"the data is {_KINDS[of.dims]}, the network is for {_KINDS[len(config.stages[0].input_size)]}",
             remedy="affine3d is the transform of volumes (.npy, TIFF of several pages), all others are of images.",
         )
     if "classify" in config.objectives:
@@ -91,15 +115,17 @@ def check_objectives(source: Dataset, config: TrainConfig) -> None:
                 f"classify needs two classes or more; the data has {len(source.classes)}",
                 remedy="Put the images into one folder for each class, or name classes in labels.tsv.",
             )
-        if not (train.labels >= 0).any():
-            raise TrainingDataError("classify needs images with a class; those of the training part have none")
-    if "read" in config.objectives and not (any(train.texts) and config.alphabet):
+        if not (of.labels >= 0).any():
+            raise TrainingDataError(f"classify needs images with a class; those of the {part} part have none")
+    if "read" in config.objectives and not (any(of.texts) and config.alphabet):
         raise TrainingDataError(
-            "read needs transcriptions; the data has none",
+            f"read needs transcriptions; the {part} part has none",
             remedy="Name them in labels.tsv (file, text), or in a .txt file beside each image.",
         )
-    if "straighten" in config.objectives and not config.scenes and train.corners is None:
+    known = of.corners is not None and bool(np.isfinite(of.corners).any())
+    if "straighten" in config.objectives and not config.scenes and not known:
         raise TrainingDataError(
-            "straighten needs true poses: scenes that distort upright images, or corners in the table of labels",
+            f"straighten needs true poses, of the {part} part, too: scenes that distort upright images, or corners in"
+            " the table of labels",
             remedy="Add a [[scenes]] table to the configuration.",
         )

@@ -77,12 +77,17 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     Args:
         dataset: what there is to learn from.
         given: entries of `TrainConfig` as plain data.
-        wishes: on the network, where `given` names no stages.
+        wishes: on the network; they go before what is given.
 
     Raises:
         UsageError: what is given does not fit together.
     """
     wishes = wishes or Wishes()
+    if given.get("stages") and wishes.of_transformer:
+        raise UsageError(
+            "[[stages]] of the configuration and the options on transform, stages and input describe the same network",
+            remedy="Leave one of the two out.",
+        )
     objectives = tuple(given.get("objectives") or objectives_of(dataset))
     if given.get("backbone") and "classify" not in objectives:
         raise UsageError("a backbone classifies, but this run does not learn from classes")
@@ -93,7 +98,6 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
         "foreground": dataset.train.foreground,
         "alphabet": dataset.train.alphabet if "read" in objectives else "",
         "canvas": _canvas(dataset, objectives, wishes),
-        "heads": wishes.heads,
     }
     start = open_checkpoint(given["start"]).header.model if given.get("start") else None
     if start is None or wishes.of_transformer:
@@ -109,15 +113,21 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
                 chosen["stages"] = tuple(msgspec.structs.replace(each, input_size=size) for each in chosen["stages"])
     if start is not None:
         chosen |= _taken_over(start, chosen if wishes.of_transformer else {})
+        if "classify" in objectives and start.classifier is None:
+            chosen["classifier_size"] = _sides(chosen["canvas"], 40, start.stages[0].transform)
     if "straighten" in objectives and dataset.train.corners is None:
-        chosen["scenes"] = (Scene(),)
-    if wishes.output_size is not None:
-        parts = {"classify": "classifier_size", "read": "reader_size"}
-        chosen |= {parts[objective]: wishes.output_size for objective in objectives if objective in parts}
+        chosen |= {"scenes": (Scene(),), "fit": "letterbox"}
     try:
-        return msgspec.convert({**msgspec.to_builtins(chosen), **given}, TrainConfig)
+        return msgspec.convert({**msgspec.to_builtins(chosen), **given, **_asked(objectives, wishes)}, TrainConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"these options do not fit together: {error}") from error
+
+
+def _asked(objectives: tuple[Objective, ...], wishes: Wishes) -> dict[str, Any]:
+    """What the wishes say outright."""
+    parts = {"classify": "classifier_size", "read": "reader_size"}
+    sizes = {parts[objective]: wishes.output_size for objective in objectives if objective in parts}
+    return {**(sizes if wishes.output_size else {}), **({"heads": wishes.heads} if wishes.heads > 1 else {})}
 
 
 def _canvas(dataset: Dataset, objectives: tuple[Objective, ...], wishes: Wishes) -> int:

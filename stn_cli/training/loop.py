@@ -177,8 +177,8 @@ class Trainer:
             if path.exists() and (before := _read_config(path)) != self.config:
                 raise UsageError(
                     f"{self.run} holds a run with another configuration{_differences(before, self.config)}",
-                    remedy="Repeat the options that started the run, or choose another folder with -o; with --from, the"
-                    " new run begins with what one that was finished has learned.",
+                    remedy="Repeat the options that started the run, on the same data, or choose another folder with"
+                    " -o; with --from, the new run begins with what one that was finished has learned.",
                 )
             remove_leftovers(self.run, is_ours=True)
             write_atomically(path, wanted)
@@ -240,7 +240,7 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> Losses:
         config, bent = self.config, batch.truth.shape[1] > 4 and self.model_config.dims == 2
-        batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
+        batch = batch.to(self.device)
         images = (batch.canvas.float() / 255).contiguous(memory_format=self.layout)
         device = torch.device(self.device).type
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -39,12 +39,13 @@ def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainCon
         for head in output.heads:
             for name, penalty in penalties(head.transform[~known], config.penalties).items():
                 parts[name] = parts.get(name, 0.0) + penalty
-    labelled, read = batch.label >= 0, (batch.text > 0).any(dim=1)
+    labelled = batch.label >= 0
     right: list[tuple[Tensor, Tensor]] = []
     if output.logits is not None and bool(labelled.any()):
         logits, label = output.logits[labelled].float(), batch.label[labelled]
         parts["classes"] = config.classify_weight * F.cross_entropy(logits, label)
         right.append((labelled, logits.argmax(dim=1) == label))
+    read = _readable(output, batch)
     if output.characters is not None and bool(read.any()):
         characters, text = output.characters[read].float(), batch.text[read]
         parts["characters"] = config.read_weight * _reading_loss(characters, text)
@@ -52,7 +53,19 @@ def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainCon
     if right and located.poses and not bool(known.any()):
         which, correct = right[-1]
         parts["confidence"] = _confidence_loss(located.poses[-1].confidence[which], correct)
-    return parts
+    return parts or {"unlabelled": _nothing(output)}
+
+
+def _nothing(output: Rectified) -> Tensor:
+    """Zero, and a gradient of zeros, where nothing is known of a batch, or of a piece of it."""
+    told = [part for part in (output.logits, output.characters) if part is not None]
+    return 0.0 * torch.stack([part.float().sum() for part in told]).sum()
+
+
+def _readable(output: Rectified, batch: Batch) -> Bool[Tensor, " b"]:
+    """Whether there is a text, all of it in the alphabet."""
+    most = 0 if output.characters is None else output.characters.shape[2] - 1
+    return (batch.text > 0).any(dim=1) & (batch.text <= most).all(dim=1)
 
 
 def read_right(characters: Float[Tensor, "b columns k"], text: Int64[Tensor, "b t"]) -> Bool[Tensor, " b"]:
@@ -78,7 +91,9 @@ def _confidence_loss(logit: Float[Tensor, " b"], right: Bool[Tensor, " b"]) -> T
 
 def _pose_losses(located: Located, known: Tensor, true: Points, model: ModelConfig, config: TrainConfig) -> Losses:
     weight = config.straighten_weight
-    stages = model.stages[-len(located.poses) :]
+    passes = [1 if _is_bent(true) else stage.repeat for stage in model.stages]  # each starts near what is bent once
+    stages = [stage for stage, times in zip(model.stages, passes, strict=True) for _ in range(times)]
+    stages = stages[-len(located.poses) :]
     steps = list(zip(stages, located.transforms, located.poses, located.starts, strict=True))
     points = torch.stack([_point_loss(stage, found, known, true) for stage, found, *_ in steps]).sum()
     angle = torch.stack([_angle_loss(stage, pose, start, known, true) for stage, _, pose, start in steps]).sum()
@@ -113,10 +128,13 @@ def box_around(points: Points) -> Float[Tensor, "b 4 2"]:
     return torch.stack([u[:, None] * along + v[:, None] * across for u, v in corners], dim=1)
 
 
+def _is_bent(true: Points) -> bool:
+    return true.shape[1] > 4 and true.shape[2] == 2
+
+
 def _target(stage: LocalizerConfig, true: Points) -> Points:
     """What a stage is asked for: where its transforms cannot bend, the box around what is bent."""
-    is_bent = true.shape[1] > 4 and true.shape[2] == 2
-    return box_around(true) if is_bent and stage.transform.kind != "tps" else true
+    return box_around(true) if _is_bent(true) and stage.transform.kind != "tps" else true
 
 
 def _point_loss(stage: LocalizerConfig, found: Transform, known: Tensor, true: Points) -> Tensor:

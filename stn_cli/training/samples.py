@@ -33,8 +33,8 @@ class Batch(NamedTuple):
             that is not known. Four corners are enough where the frame is not bent; a volume's has eight.
         label: class indices, −1 where there is none.
         scene: indices into the configuration's scenes.
-        text: transcriptions as indices into the alphabet from 1 on, filled up with 0; of no length where there are
-            none.
+        text: transcriptions as indices into the alphabet from 1 on, filled up with 0, and one past the last for a
+            character that it lacks; of no length where there are none.
     """
 
     canvas: UInt8[Tensor, "b c *size"]
@@ -42,6 +42,11 @@ class Batch(NamedTuple):
     label: Int64[Tensor, " b"]
     scene: Int64[Tensor, " b"]
     text: Int64[Tensor, "b characters"]
+
+    def to(self, device: str) -> "Batch":
+        """The samples on a device; where it has no float64, truth is float32."""
+        truth = self.truth.float() if device == "mps" else self.truth
+        return Batch(*(part.to(device, non_blocking=True) for part in self._replace(truth=truth)))
 
 
 def split(batch: Batch, pieces: int) -> list[Batch]:
@@ -277,11 +282,12 @@ def one_sample(
 
 
 def encoded(examples: Examples, alphabet: str) -> Int64[Tensor, "n characters"]:
-    """Transcriptions as indices into the alphabet from 1 on, filled up with 0; characters beyond it are left out."""
+    """Transcriptions as indices into the alphabet from 1 on, filled up with 0; one past the last for any other."""
     if not examples.texts or not alphabet:
         return torch.zeros((len(examples), 0), dtype=torch.long)
     index = {character: number for number, character in enumerate(alphabet, 1)}
-    rows = [[index[character] for character in text or "" if character in index] for text in examples.texts]
+    foreign = len(alphabet) + 1
+    rows = [[index.get(character, foreign) for character in text or ""] for text in examples.texts]
     table = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
     for place, row in zip(table, rows, strict=True):
         place[: len(row)] = torch.tensor(row, dtype=torch.long)

@@ -37,7 +37,7 @@ class States:
         damaged = []
         for path in self._found():
             try:
-                load(torch.load(path, weights_only=True))
+                load(torch.load(path, weights_only=True, map_location="cpu"))  # wherever it was written
             except Exception as error:  # a damaged archive raises nearly anything
                 damaged.append(f"{path} cannot be resumed from: {error}")
             else:

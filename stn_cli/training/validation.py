@@ -55,7 +55,7 @@ def measured(
     model.eval()
     columns: list[Table] = []
     for batch in batches(samples, config.batch_size, workers=workers):
-        moved = Batch(*(part.to(device) for part in batch))
+        moved = batch.to(device)
         image = moved.canvas.float() / 255
         output = model(image, bypass=config.bypassed)
         crop = model.transformer.sample(image, output.located.transform)
@@ -81,7 +81,7 @@ def _poses(output: Rectified, batch: Batch) -> Table:
     transform = located.transform
     points = like(_LATTICES[transform.dims], transform.theta)
     determinant = determinants(transform, points)
-    middle, found = transform(points).mean(dim=1), border(transform, batch.truth).double()
+    middle, found = transform(points).mean(dim=1), border(transform, batch.truth).to(batch.truth.dtype)
     reached = located.poses[-1].reached if located.poses else None
     confidence = located.confidence if located.poses else torch.full((len(batch.label),), math.nan)
     values = {

@@ -47,7 +47,8 @@ SMALL = {
 
 
 def settings(data, wishes=None, **changes):
-    return suited(data, {**SMALL, **changes}, wishes or Wishes(input_size=(16, 16)))
+    usual = Wishes() if "stages" in changes else Wishes(input_size=(16, 16))
+    return suited(data, {**SMALL, **changes}, wishes or usual)
 
 
 def trained(data, folder, *watchers, wishes=None, **changes):

@@ -19,14 +19,14 @@ from stn_cli.networks.config import TransformConfig
 from stn_cli.training.api import plan
 from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import Augment, Penalties, TrainConfig
-from stn_cli.training.data import prepare
+from stn_cli.training.data import prepare, with_problems
 from stn_cli.training.defaults import Wishes, objectives_of, suited, transform_called
 from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.loop import Trainer
 from stn_cli.training.objectives import read_right
 from stn_cli.training.overlap import overlap
 from stn_cli.training.penalties import penalties
-from stn_cli.training.samples import GivenSamples, batches, split
+from stn_cli.training.samples import GivenSamples, batches, encoded, split
 from tests.running import ROOT
 from tests.training.drawn import SMALL, dataset, settings, trained
 from tests.training.said import Said
@@ -72,6 +72,78 @@ def test_every_transform_alone_in_series_and_shared_trains(name, stages, tmp_pat
     moved = [p for n, p in trainer.model.named_parameters() if n.endswith("head.weight")]
     assert all(bool(parameter.abs().max() > 0) for parameter in moved), "every localization net has learned something"
     assert len(moved) == (1 if stages.shared else stages.stages)
+
+
+@pytest.mark.parametrize("stages", [Wishes(stages=2), Wishes(stages=2, shared=True)])
+def test_poses_are_learned_in_series_and_shared(stages, tmp_path):
+    said = Said()
+    changes = {"objectives": ("straighten",), "steps": 40, "validate_every": 40, "validation_samples": 32}
+    trained(dataset(), tmp_path, said, wishes=dataclasses.replace(stages, input_size=(16, 16)), **changes)
+    assert np.isfinite(said.validations[-1].overall["error_median"])
+
+
+def test_options_go_before_the_configuration_or_are_refused():
+    data = dataset()
+    given = {**SMALL, "heads": 3, "classifier_size": [8, 8]}
+    config = suited(data, given, Wishes(heads=2, output_size=(12, 12)))
+    assert (config.heads, config.classifier_size) == (2, (12, 12))
+    stages = [{"transform": {"kind": "affine"}, "input_size": [16, 16]}]
+    with pytest.raises(UsageError, match="stages"):
+        suited(data, {**SMALL, "stages": stages}, Wishes(transform=TransformConfig("similarity")))
+
+
+def test_images_are_kept_as_large_as_crops_of_them_are_to_be(tmp_path):
+    for number in range(6):
+        image = np.random.default_rng(number).integers(0, 256, (200, 200), dtype=np.uint8)
+        folder = tmp_path / ("even", "odd")[number % 2]
+        folder.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    planned = plan([tmp_path], {}, Wishes(output_size=(160, 160)))
+    assert planned.source.train.images[0].shape == (160, 160, 1)
+    (tmp_path / "labels.csv").write_text("".join(f"{('even', 'odd')[n % 2]}/{n}.png,t{n}\n" for n in range(6)))
+    words = plan([tmp_path], {})
+    assert words.config.canvas > 96
+    assert words.source.train.images[0].shape[0] == words.config.canvas
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"crop_margin": [0, 3]}, "crop_margin"),
+        ({"straight_within": 1.5}, "straight_within"),
+        ({"classifier_widths": [20_000]}, "size"),
+    ],
+)
+def test_what_no_checkpoint_could_hold_is_refused_before_the_run(changes, named, tmp_path):
+    for number in range(4):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "ab"[number % 2] / f"{number}.png"), np.full((20, 20), number, np.uint8))
+    with pytest.raises(UsageError, match=named):
+        plan([tmp_path], changes)
+
+
+def test_held_out_images_that_say_nothing_are_refused_before_the_run():
+    data, silent = dataset(), Examples(dataset().validation.images, np.full(30, -1), ("lies", "stands"))
+    with pytest.raises(TrainingDataError, match="validation"):
+        prepare(dataclasses.replace(data, validation=silent), settings(data))
+
+
+def test_texts_that_cannot_be_right_count_as_wrong_and_teach_nothing(tmp_path):
+    data = dataset(texts=True)
+    foreign = dataclasses.replace(data.validation, texts=("üp",) * len(data.validation))
+    said = Said()
+    _, checkpoint = trained(dataclasses.replace(data, validation=foreign), tmp_path, said)
+    assert checkpoint.header.model.reader.alphabet == "eilpu"
+    assert said.validations[-1].overall["words"] == 0
+    assert np.array_equal(encoded(foreign, "up")[0], [3, 2])
+
+
+def test_texts_that_are_longer_than_the_reader_is_wide_are_named():
+    data = dataset(texts=True)
+    texts = ("u" * 8, "up" * 4, *data.train.texts[2:])
+    long = dataclasses.replace(data, train=dataclasses.replace(data.train, texts=texts))
+    (problem,) = with_problems(long, settings(long)).problems
+    assert problem.where == ("u" * 8,), "which needs a blank between each two, and 15 columns"
 
 
 def test_a_size_of_crops_is_that_of_all_that_read_them():
@@ -219,6 +291,16 @@ def test_a_batch_in_pieces_teaches_what_it_teaches_as_a_whole(tmp_path):
             gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
         for whole, added in zip(*gradients, strict=True):
             torch.testing.assert_close(added, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_piece_of_a_batch_of_which_nothing_is_known_teaches_nothing(tmp_path):
+    data = dataset()
+    labels = np.where(np.arange(len(data.train)) < 8, data.train.labels, -1)
+    few = dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
+    config = settings(few, batch_size=4, accumulate=4, bypassed=True, steps=20, augment=Augment())
+    trainer = Trainer(config, prepare(few, config), tmp_path, workers=0)
+    assert trainer.train()
+    assert trainer.step == 20
 
 
 def test_a_run_without_progress_ends_early_and_stays_ended(tmp_path):
