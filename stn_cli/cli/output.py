@@ -30,9 +30,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(text: str) -> str:
+    """Text that may be a file's name, and hold an end of line."""
+    return text.replace("\n", "\\n")
+
+
 def shorten(text: str, most: int = 200) -> str:
     """One line of text, cut in the middle if it is very long."""
-    text = text.replace("\n", "\\n")
+    text = one_line(text)
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stn_cli.cli.output import errors_reported, result, say, shorten
+from stn_cli.cli.output import errors_reported, one_line, result, say, shorten
 from stn_cli.cli.stopping import GentleStop, stops_gently
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ def rectify(
         )
         checkpoint = open_checkpoint(model)
         errors: list[Record] = []
-        for one in _for_each_head(options, checkpoint, head, inputs):
+        runs = _for_each_head(options, checkpoint, head, inputs)
+        for one in runs:
             # A crew opens the model while the inputs are looked for.
             with nullcontext() if dry_run else Crew(checkpoint, device, one) as crew:
                 from stn_cli.rectify.plan import plan  # noqa: PLC0415
@@ -148,6 +149,8 @@ def rectify(
                 if left_out and not quiet:
                     say(f"left out: {_counted(left_out, 'crop')} of earlier runs; name their folder to take them")
                 wanted = "0" if fail_fast else max_errors
+                if errors_to is not None:
+                    _check_errors_to(errors_to, jobs, one)
                 most_errors = None if wanted is None else parse_most_errors(wanted, len(jobs))
                 if crew is None:
                     _show_plan(jobs, checkpoint, one, json=json, quiet=quiet)
@@ -163,8 +166,10 @@ def rectify(
             if reporter.seen < len(jobs):
                 why = "stopped" if stop.signal is not None else f"stopped after {len(reporter.errors)} failures"
                 say(f"{why}. What was finished is kept; the same command goes on.")
-            if stop.signal is not None and reporter.seen < len(jobs):
+            if stop.signal is not None and (reporter.seen < len(jobs) or one is not runs[-1]):
                 raise typer.Exit(stop.exit_code)
+            if reporter.has_seen_enough:
+                break
         if errors:
             raise typer.Exit(3)
 
@@ -197,7 +202,8 @@ def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "Gent
     from stn_cli.rectify.ledger import Ledger  # noqa: PLC0415
     from stn_cli.rectify.plan import folder_of  # noqa: PLC0415
 
-    with Ledger(folder_of(crew.options.out), jobs) as ledger, reporter:
+    # The crew ends first: what it was writing is left over then, and is removed.
+    with Ledger(folder_of(crew.options.out), jobs) as ledger, reporter, crew:
         for some, group in crew.run(jobs, lambda: stop.signal is not None or reporter.has_seen_enough):
             ledger.commit(some, group)
             reporter.warn(group.warnings)
@@ -205,9 +211,27 @@ def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "Gent
                 reporter.add(record)
 
 
-def _write_errors(path: Path, errors: "Sequence[Record]") -> None:
-    from stn_cli.images import write_atomically  # noqa: PLC0415
+def _check_errors_to(path: Path, jobs: "Sequence[Job]", options: "RectifyOptions") -> None:
+    """Before anything is done: it can be written, and replaces nothing but what an earlier run wrote there."""
+    import os  # noqa: PLC0415
 
+    from stn_cli.errors import OutputExistsError, StorageError, UsageError  # noqa: PLC0415
+    from stn_cli.rectify.finished import holds_records  # noqa: PLC0415
+
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise StorageError(f"--errors-to: {above} is no folder")
+    taken = {os.path.realpath(each) for job in jobs for each in (job.source.path, job.target, job.record)}
+    if path.is_dir() or os.path.realpath(path) in taken:
+        raise UsageError(f"--errors-to {path} is an input, an output or a folder", remedy="Name a file of its own.")
+    if path.exists() and options.on_exists != "overwrite" and not holds_records(path):
+        raise OutputExistsError(f"--errors-to: {path} exists already, and holds no records")
+
+
+def _write_errors(path: Path, errors: "Sequence[Record]") -> None:
+    from stn_cli.images import make_folder, write_atomically  # noqa: PLC0415
+
+    make_folder(path.parent)
     write_atomically(path, b"".join(record.to_json() + b"\n" for record in errors))
 
 
@@ -231,7 +255,7 @@ def _show_plan(
             entry = {"source": path_text(job.source.path), "output": path_text(job.target)}
             result(msgspec.json.encode({**entry, "skip": why is not None, "reason": why}).decode())
         else:
-            result(f"{job.source.path} -> {job.target}{'' if why is None else f'  (skipped: {why})'}")
+            result(one_line(f"{job.source.path} -> {job.target}{'' if why is None else f'  (skipped: {why})'}"))
     if not quiet:
         say(f"{_counted(len(jobs))}: {len(jobs) - skipped} to do, {skipped} skipped; nothing was written")
 

@@ -19,7 +19,7 @@ class Finished(NamedTuple):
 
     Attributes:
         key: of what its crop depended on; None of an input that failed.
-        output: where its crop went, seen from the folder of the record.
+        output: where its crop went, or that of an earlier run is still, seen from the folder of the record.
     """
 
     key: bytes | None
@@ -47,6 +47,7 @@ class _Line(msgspec.Struct):
     model: _Model | None = None
     options_sha256: str | None = None
     output: _Output | None = None
+    stale: str | None = None
 
 
 _DAMAGED = (msgspec.DecodeError, UnicodeDecodeError)
@@ -97,6 +98,11 @@ def write_journal(folder: Path, crops: Iterable[str]) -> None:
         raise StorageError(f"cannot write {folder / JOURNAL}: {error.strerror}") from error
 
 
+def holds_records(path: Path) -> bool:
+    """Whether every line of a file is a record; of an empty one, too."""
+    return all(source is not None for _, source, _ in _lines(path))
+
+
 def last_lines(path: Path) -> list[int] | None:
     """Numbers of the lines to keep, the last one of every input; None if that is all of them."""
     last: dict[str, int] = {}
@@ -128,7 +134,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | None, Finished | None]]:
 
 
 def _finished(record: _Line) -> Finished:
-    output = None if record.output is None else record.output.relative
+    output = record.stale if record.output is None else record.output.relative
     source, model, options = record.source.sha256, record.model, record.options_sha256
     if record.status not in ("done", "unchanged") or source is None or model is None or options is None:
         return Finished(None, output)

@@ -45,7 +45,7 @@ class Ledger:
                 make_folder(self.out)
                 opened.enter_context(exclusive(self.out))
                 self._file = opened.enter_context(_open_to_append(self.out / RECORDS))
-            self._folders = prepare_folders(self._jobs, are_ours=self.out is not None)
+            self._folders = prepare_folders(self._jobs, self.out)
             self._announced = {home: read_journal(home) for home in {job.record.parent for job in self._jobs}}
             self._open = opened.pop_all()
         return self
@@ -55,7 +55,7 @@ class Ledger:
     ) -> None:
         with self._open:  # the lock is held until all is done
             for folder in self._folders:
-                remove_leftovers(folder, is_ours=self.out is not None)
+                remove_leftovers(folder, is_ours=folder == self.out)
             if kind is not None:
                 return
             if self.out is not None:
@@ -87,6 +87,8 @@ class Ledger:
             record.source.relative = relative_text(job.source.path, job.record.parent)
             if record.output is not None:
                 record.output.relative = relative_text(job.target, job.record.parent)
+            if record.status == "failed" and job.is_made:
+                record.stale = relative_text(job.target, job.record.parent)
         lines = [record.to_json() + b"\n" for _, record in new]
         if self._file is None:
             publish([stage(job.record, line) for (job, _), line in zip(new, lines, strict=True)])

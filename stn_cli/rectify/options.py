@@ -8,6 +8,9 @@ import msgspec
 from stn_cli.errors import UsageError
 from stn_cli.sampling.kinds import LONGEST_SIDE, RESAMPLES, Fill, Resample
 
+_LONGEST_WAIT = 1_000_000
+"""Seconds; the system waits for no more than twice that."""
+
 
 class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of one run; validated when made.
@@ -68,7 +71,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.head >= 1, "--head is 1 or more")
         _require(self.batch_size >= 1, "--batch-size is at least 1")
         _require(self.workers >= 1, "--workers is at least 1")
-        _require(self.time_limit > 0, "--time-limit is more than 0 seconds")
+        _require(0 < self.time_limit <= _LONGEST_WAIT, f"--time-limit is more than 0, and at most {_LONGEST_WAIT}")
         _require(self.max_pixels >= 1, "--max-pixels is at least 1")
         _require(self.resample in RESAMPLES, f"--resample is one of {', '.join(RESAMPLES)}")
 

@@ -18,7 +18,6 @@ from stn_cli.errors import DeviceError, StnError, StorageError
 from stn_cli.images import (
     FORMAT_OF_SUFFIX,
     SHRINKS,
-    SUFFIXES,
     Encoded,
     FileData,
     Image,
@@ -110,7 +109,8 @@ class Provenance(NamedTuple):
         Raises ImageError if it cannot be read.
         """
         if job.exists and options.on_exists == "skip":
-            return f"{path_text(job.target)} exists already"
+            there = job.target if job.target.exists() else job.record
+            return f"{path_text(there)} exists already"
         if job.key is None:
             return None
         made = job_key(read_file(job.source.path).sha256, self.model.sha256, self.options_sha256)
@@ -232,10 +232,12 @@ class Pipeline:
             return self._without_image(decoded), None
         record = self._record(job, image)
         try:
-            encoded = self._encoded(job, file, image, ready)
+            is_copied = ready.decision.unchanged is not None and self._can_copy(job, image)
+            encoded = Encoded(file.data, ()) if is_copied else self._encoded(job, file, image, ready)
             complete(record, ready.location, ready.decision)
             record.output = output_record(job, ready.decision.size, encoded.data)
-            record.notes = [*record.notes, *self._promised(job, image), *encoded.notes]
+            record.notes = [] if is_copied else [*record.notes, *encoded.notes]  # decoding changed nothing of a copy
+            record.notes += self._promised(job, image)
             return record, stage(job.target, encoded.data)
         except StorageError:
             raise
@@ -243,8 +245,6 @@ class Pipeline:
             return failed(record, error), None
 
     def _encoded(self, job: Job, file: FileData, image: Image, ready: Ready) -> Encoded:
-        if ready.decision.unchanged is not None and self._can_copy(job, image):
-            return Encoded(file.data, ())
         if ready.shrunk < image.shrunk:
             image = self._image(file, lambda _: ready.shrunk)
         return encode(
@@ -259,15 +259,16 @@ class Pipeline:
     def _promised(self, job: Job, image: Image) -> list[str]:
         """A note where a file is not what its name says: the crop is, or names would have to change."""
         named = FORMAT_OF_SUFFIX.get(job.source.path.suffix.lower())
-        if self.options.format is not None or named not in SUFFIXES or image.format in (named, "MPO"):
+        if self.options.format is not None or named != job.format or image.format in (named, "MPO"):
             return []
         return [f"named as {named}, and written so, but the file holds {image.format}"]
 
     def _can_copy(self, job: Job, image: Image) -> bool:
-        """The file itself is the output: nothing was asked that would change it."""
+        """The file itself is the output: it is whole, stored upright, and nothing was asked that would change it."""
         options = self.options
         asked = options.size, options.height, options.quality
-        return asked == (None, None, None) and image.format == job.format
+        is_plain = image.damage is None and image.exif_orientation == 1
+        return asked == (None, None, None) and image.format == job.format and is_plain
 
     def _record(self, job: Job, image: Image) -> Record:
         return Record(

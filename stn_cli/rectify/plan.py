@@ -1,5 +1,6 @@
 """What will be done, decided before anything is written."""
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ class Job:
     Attributes:
         target, format, record: where its crop goes, in which format, and where its record goes.
         exists: something is there that no earlier run is known to have made.
+        is_made: an earlier run is known to have made what is there.
         key: of what an earlier run made here, which stays if the run would make the same; see `finished.job_key`.
     """
 
@@ -45,6 +47,7 @@ class Job:
     format: str
     record: Path
     exists: bool = False
+    is_made: bool = False
     key: bytes | None = None
 
 
@@ -87,7 +90,7 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> Plan
             f"-o names one file, {options.out}, and there are {len(sources)} inputs",
             remedy="Name a folder with -o, or leave it out, and each crop gets a name of its own beside its image.",
         )
-    memory = _Memory(folder, resume=options.resume)
+    memory = _Memory(folder)
     choose = _volume_format if dims == 3 else _image_format
     jobs = [_job(source, options, memory, known, choose) for source in sources]
     if folder is None:
@@ -159,30 +162,28 @@ def _without_crops(sources: Sequence[Source]) -> list[Source]:
     return [source for source in sources if not is_made(source)]
 
 
-def prepare_folders(jobs: Sequence[Job], *, are_ours: bool) -> list[Path]:
+def prepare_folders(jobs: Sequence[Job], out: Path | None) -> list[Path]:
     """Makes the folders of the outputs, free of what killed runs left; StorageError if one cannot be made.
 
-    `are_ours`: other runs are kept out of them.
+    Other runs are kept out of `out` itself, not of the folders in it: one may write to such a folder as its own.
     """
     folders = sorted({path.parent for job in jobs for path in (job.target, job.record)})
     for folder in folders:
         make_folder(folder)
-        remove_leftovers(folder, is_ours=are_ours)
+        remove_leftovers(folder, is_ours=folder == out)
     return folders
 
 
 class _Memory:
     """What earlier runs finished, or had begun when they were killed."""
 
-    def __init__(self, folder: Path | None, *, resume: bool) -> None:
-        self.folder, self.resume = folder, resume
-        self.in_folder = {} if folder is None or not resume else read_finished(folder / RECORDS)
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.in_folder = {} if folder is None else read_finished(folder / RECORDS)
         self.journal = cache(read_journal)
 
     def recall(self, source: Path, target: Path, record: Path) -> Finished | None:
         """What is known of an input; None if nothing shows that what is there was made by an earlier run."""
-        if not self.resume:
-            return None
         output = relative_text(target, record.parent)
         if output in self.journal(record.parent):
             return Finished(None, output)
@@ -227,10 +228,22 @@ def _job(
         format, suffix = choose(known.get(source.path.suffix.lower()), options.format)
         target = output_path(source, folder, suffix, known)
     record = target.with_suffix(".json") if folder is None else folder / RECORDS
-    # `os.path.exists`: a name that is too long for the file system does not exist; writing it will say why.
-    target_exists = os.path.exists(target)  # noqa: PTH110
-    exists = target_exists or (folder is None and os.path.exists(record))  # noqa: PTH110
+    target_exists = _exists(target)
+    exists = target_exists or (folder is None and _exists(record))
     earlier = memory.recall(source.path, target, record) if exists else None
-    if earlier is None or (target_exists and earlier.output != relative_text(target, record.parent)):
-        return Job(source, target, format, record, exists=exists)
-    return Job(source, target, format, record, key=earlier.key if target_exists else None)
+    is_made = target_exists and earlier is not None and earlier.output == relative_text(target, record.parent)
+    if earlier is None or not options.resume or (target_exists and not is_made):
+        return Job(source, target, format, record, exists=exists, is_made=is_made)
+    return Job(source, target, format, record, is_made=is_made, key=earlier.key if is_made else None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise StorageError(
+                f"{path} would be too long a name", remedy="Name a folder with -o, or give the input a shorter name."
+            ) from error
+        return False
+    return True

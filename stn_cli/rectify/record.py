@@ -106,6 +106,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
             the crop's margin: a spline's control points, else the corners; upper row first, left to right. Of volumes
             the eight corners, the upper face first.
         reason: why an image passed through unchanged, or was skipped.
+        stale: of an input that failed, the crop that an earlier run made of what it was then, and that is still there;
+            seen from the folder of the record.
     """
 
     schema: str = msgspec.field(default=SCHEMA)
@@ -125,6 +127,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str | None = None
     notes: list[str] = []
     error: ErrorRecord | None = None
+    stale: str | None = None
 
     def to_json(self) -> bytes:
         """One line without its end; numbers that are not finite become null."""

@@ -57,6 +57,14 @@ def test_each_head_writes_its_own_crops(two_headed, tmp_path):
     assert again.stderr.count("2 skipped") == 2
 
 
+def test_what_stops_one_head_stops_all(two_headed, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.png").write_bytes(b"")
+    run = stn("rectify", "in", "-m", two_headed / "run", "-o", "out", "--fail-fast", cwd=tmp_path)
+    assert run.returncode == 3
+    assert not (tmp_path / "out" / "head-2").exists()
+
+
 def test_one_head_alone_is_written_where_one_asks(two_headed, tmp_path):
     out = tmp_path / "second"
     run = stn(

@@ -76,6 +76,56 @@ def test_an_input_that_failed_is_tried_again(folder):
     assert {record["status"] for record in records(folder / "out").values()} == {"done"}
 
 
+@pytest.mark.parametrize("again", [(), ("--force",)])
+@pytest.mark.parametrize("out", [("-o", "out"), ()])
+def test_an_input_that_breaks_and_is_repaired_stands_in_nobodys_way(folder, out, again):
+    first = rectify("in", *out, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    broken = folder / "in" / ROTATED[0].name
+    crop = folder / "out" / broken.name if out else broken.with_suffix(".rectified.png")
+    good, before = broken.read_bytes(), crop.read_bytes()
+    broken.write_bytes(good[:50])
+    for _ in range(2):
+        assert rectify("in", *out, *again, cwd=folder).returncode == 3
+    assert crop.read_bytes() == before
+    lines = crop.with_suffix(".json").read_text() if not out else (folder / "out" / "theta.jsonl").read_text()
+    (failed,) = [line for line in map(json.loads, lines.splitlines()) if line["status"] == "failed"]
+    assert failed["stale"] == f"./{crop.name}"
+    broken.write_bytes((SAMPLES / "cluttered-1.png").read_bytes())
+    run = rectify("in", *out, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    assert "1 done" in run.stderr
+    assert crop.read_bytes() != before
+
+
+def test_what_a_parallel_run_is_writing_in_a_sub_folder_is_left_alone(folder):
+    (folder / "in" / "sub").mkdir()
+    shutil.copy(ROTATED[0], folder / "in" / "sub")
+    under_way = folder / "out" / "sub" / f".stn-{os.getpid()}-0123456789abcdef.tmp"
+    under_way.parent.mkdir(parents=True)
+    under_way.touch()
+    assert go(folder).returncode == 0
+    assert under_way.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("in/rotated-1.png", 2), ("out/theta.jsonl", 2), ("in", 2), ("mine/e.jsonl", 8), ("mine", 6)]
+)
+def test_a_list_of_errors_replaces_nothing_of_value(folder, path, code):
+    (folder / "mine").write_text("a letter\n")
+    before = contents(folder)
+    run = go(folder, "--errors-to", path)
+    assert run.returncode == code, run.stderr
+    assert contents(folder) == before
+
+
+def test_a_list_of_errors_is_written_again(folder):
+    (folder / "in" / "broken.png").write_bytes(b"")
+    for _ in range(2):
+        assert go(folder, "--errors-to", "out/lists/e.jsonl").returncode == 3
+    assert len((folder / "out" / "lists" / "e.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_kill_between_crop_and_record_is_made_good(folder):
     assert go(folder).returncode == 0
     path = folder / "out" / "theta.jsonl"

@@ -79,7 +79,7 @@ def test_options_are_within_their_bounds_or_refused(options):
         assert made.size is None or all(1 <= side <= 32_766 for side in made.size)
         assert made.quality is None or 1 <= made.quality <= 100
         assert made.min_confidence is None or 0 <= made.min_confidence <= 1
-        assert made.time_limit > 0
+        assert 0 < made.time_limit * 1000 < 2**31, "as the system counts it"
         assert min(made.batch_size, made.workers, made.max_pixels) >= 1
 
 
