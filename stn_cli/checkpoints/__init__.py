@@ -1,8 +1,10 @@
 """Checkpoints: one directory per model, safe to load from strangers.
 
     model.safetensors    the weights; the header below as one JSON string in its metadata
-    localizer.onnx       the first localization net; localizer-2.onnx … for further stages
+    localizer.onnx       the first localization net; localizer-2.onnx … for further stages, head-2-localizer.onnx … for
+                         further heads
     classifier.onnx      where the model has a classifier
+    reader.onnx          where it has a reader
     golden.safetensors   stored inputs and outputs, replayed by `stn models verify`
     README.md            model card
 

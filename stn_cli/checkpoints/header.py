@@ -116,6 +116,8 @@ def _check_plausible(model: ModelConfig) -> None:
 def _check_habits(header: Header) -> None:
     if not all(0.0 <= margin <= _WIDEST_MARGIN for margin in header.crop_margin):
         raise ModelError(f"its crop_margin {header.crop_margin} is not 0 to {_WIDEST_MARGIN:g} heights of the frame")
+    if len(header.model.stages[0].input_size) == 3 and (any(header.crop_margin) or header.straight_within):
+        raise ModelError("it is of volumes, which have no crop_margin and no straight_within")
     if not 0.0 <= header.min_confidence <= 1.0:
         raise ModelError(f"its min_confidence {header.min_confidence} is not 0 to 1")
     if not 0.0 <= header.straight_within <= 1.0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stn_cli.errors import DeviceError
@@ -11,12 +13,27 @@ if TYPE_CHECKING:
     from stn_cli.checkpoints import Checkpoint
     from stn_cli.engines.engine import Engine
 
+_DEVICE_FILES = Path("/dev")
+_DRIVERS = ("nvidia[0-9]*", "dxg", "nvhost-gpu", "nvgpu")
+"""Of CUDA: of cards, however they are numbered in a container; of WSL; of Jetson boards."""
+
 
 def may_be_accelerated(device: str) -> bool:
     """False if the CPU will do. For `auto` it looks for the driver's device files: torch is not imported in vain."""
     if device != "auto":
         return device != "cpu"
-    return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dxg") or os.name == "nt"  # noqa: PTH110
+    return os.name == "nt" or any(any(_DEVICE_FILES.glob(name)) for name in _DRIVERS) or _is_of_rocm()
+
+
+def _is_of_rocm() -> bool:
+    """Whether there are AMD's driver, which many machines have for their screens, and a torch that computes on it."""
+    if not (_DEVICE_FILES / "kfd").exists():
+        return False
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  which takes a while
+
+    with suppress(PackageNotFoundError):
+        return "rocm" in version("torch")
+    return False
 
 
 def resolved(device: str) -> str:

@@ -7,6 +7,7 @@
     P, PA                         RGB, or RGBA when the palette has transparency
     L, RGB with a clear colour    LA, RGBA
     I;16, and I within 0..65535   16-bit grey (a clear colour is dropped, with a note)
+    12 bits of grey               16-bit grey, white as white
     I beyond that, F              ImageError: no range to show it in is known
     CMYK, LAB                     RGB; to sRGB through the embedded ICC profile where there is a fitting one
     YCbCr, HSV                    RGB
@@ -187,7 +188,7 @@ def _decode(
             shrunk = 1
             image.load()
             plain, icc_profile = _plain(image, icc_profile, notes)
-            pixels = _grey16(plain) if plain.mode.startswith("I") else np.array(plain)
+            pixels = _grey16(plain, _bits(image)) if plain.mode.startswith("I") else np.array(plain)
         if orientation != 1 and source_format != "TIFF":  # Pillow turns a TIFF while loading it
             pixels = cast("Pixels", _UPRIGHT[orientation](pixels))
         if white_is_zero:
@@ -318,8 +319,18 @@ def _to_srgb(image: PIL.Image.Image, icc_profile: bytes | None, notes: list[str]
     return image.convert("RGB")
 
 
-def _grey16(image: PIL.Image.Image) -> npt.NDArray[np.uint16]:
+def _bits(image: PIL.Image.Image) -> int:
+    """Of a sample of grey."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16
+    return int(max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (16,))))
+
+
+def _grey16(image: PIL.Image.Image, bits: int) -> npt.NDArray[np.uint16]:
     values = np.asarray(image)
+    if bits == 12:  # as Pillow has them: 0..4095
+        values = values.astype(np.uint16)
+        return cast("npt.NDArray[np.uint16]", values << 4 | values >> 8)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError("stores 32-bit values outside 0..65535, whose range is not known")
     return values.astype(np.uint16)

@@ -101,7 +101,7 @@ def encode_volume(voxels: Voxels, format: str) -> bytes:
         np.save(buffer, voxels, allow_pickle=False)
         return buffer.getvalue()
     if voxels.dtype.name not in _AS_PAGES:
-        raise ImageError(f"TIFF cannot hold pages of {voxels.dtype}; write NPY")
+        raise ImageError(f"TIFF cannot hold pages of {voxels.dtype} here; --format npy keeps them")
     plain = voxels.view(_AS_PAGES[voxels.dtype.name])
     options = {"tiffinfo": {_SAMPLE_FORMAT: _SIGNED}} if voxels.dtype.name in _SIGNED_AS else {}
     first, *others = (PIL.Image.fromarray(page) for page in plain)

@@ -154,6 +154,10 @@ def test_salvage_marks_what_it_read(tmp_path):
     lines = (tmp_path / "out" / "theta.jsonl").read_text().splitlines()
     damage = {json.loads(line)["source"]["path"]: json.loads(line)["source"].get("damage") for line in lines}
     assert damage == {"cut.jpg": "is truncated", "whole.jpg": None}
+    passed = rectify("cut.jpg", "-o", "passed", "--salvage", "--min-confidence", "1", cwd=tmp_path)
+    assert passed.returncode == 0
+    with Image.open(tmp_path / "passed" / "cut.jpg") as crop:
+        crop.load()  # what could be read, whole again
 
 
 def test_a_format_that_is_allowed_is_found_in_folders_and_read(tmp_path):

@@ -285,10 +285,46 @@ def test_everything_in_the_output_folder_itself_may_be_asked_for(tmp_path):
     assert (tmp_path / "scan.webp").is_file()
 
 
-def test_a_name_too_long_to_be_looked_up_does_not_stop_the_plan(tmp_path):
-    (tmp_path / f"{'n' * 246}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
-    run = rectify(tmp_path, "-n")
-    assert run.returncode == 0, run.stderr
+def test_a_name_that_a_crop_could_not_have_is_said_before_anything_is_written(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("short.png", f"{'n' * 246}.png"):
+        (folder / name).write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    run = rectify("in", cwd=tmp_path)
+    assert run.returncode == 8
+    assert "too long a name" in run.stderr
+    assert "-o" in run.stderr
+    assert len(list(folder.iterdir())) == 2
+    assert rectify("in", "-o", "out", cwd=tmp_path).returncode == 0
+
+
+def test_a_photograph_that_lies_on_its_side_comes_out_upright_also_where_it_passes_through(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("x.png", "x.jpg"):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    assert rectify("x.png", "x.jpg", "-o", "out", "--min-confidence", "1", cwd=tmp_path).returncode == 0
+    for name, record in records(tmp_path / "out").items():
+        assert record["status"] == "unchanged"
+        with Image.open(tmp_path / "out" / name) as crop:
+            assert crop.getexif().get(0x0112, 1) == 1
+            assert crop.size == (record["output"]["width"], record["output"]["height"]) == (30, 40)
+    with Image.open(tmp_path / "out" / "x.png") as crop:
+        assert np.array_equal(np.asarray(crop), np.rot90(pixels, -1))
+
+
+def test_what_passes_through_is_the_file_itself_and_no_conversion_is_noted(tmp_path):
+    Image.new("CMYK", (40, 30), (9, 99, 0, 30)).save(tmp_path / "print.jpg")
+    pages = [Image.new("L", (40, 30), level) for level in (10, 200)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    assert rectify("print.jpg", "pages.tif", "-o", "out", "--min-confidence", "1", cwd=tmp_path).returncode == 0
+    for name, record in records(tmp_path / "out").items():
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
+        assert "notes" not in record
+    run = rectify("print.jpg", "-o", "png", "--min-confidence", "1", "--format", "png", cwd=tmp_path)
+    assert run.returncode == 0
+    assert records(tmp_path / "png")["print.jpg"]["notes"] == ["CMYK converted to RGB without a profile"]
 
 
 def test_an_output_folder_that_cannot_be_made_is_exit_8(tmp_path):
@@ -445,6 +481,8 @@ def test_what_is_not_what_its_name_says_is_noted(tmp_path):
     assert rectify(".", "-o", "out", cwd=tmp_path).returncode == 0
     notes = {name: record["notes"] for name, record in records(tmp_path / "out").items()}
     assert notes["photo.jpg"] == ["named as JPEG, and written so, but the file holds PNG"]
+    assert rectify("photo.jpg", "-o", "one.png", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "one.json").read_text()).get("notes") is None
     assert notes["palette.png"] == ["P converted to RGB"]
     assert notes["bilevel.png"] == ["1 converted to L"]
 

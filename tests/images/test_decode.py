@@ -193,6 +193,19 @@ def test_16_bit_grey_tiff(read, byteorder, compression):
     np.testing.assert_array_equal(image.pixels[:, :, 0], values)
 
 
+def test_12_bit_grey_tiff(read):
+    values = RNG.integers(0, 4096, (17, 24), dtype=np.uint16)
+    values[0, :2] = 0, 4095
+    pairs = values.reshape(-1, 2).astype(int)
+    packed = np.stack((pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255), axis=1)
+    strip = packed.astype(np.uint8).tobytes()
+    entries = {256: 24, 257: 17, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 17, 279: len(strip)}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    directory = struct.pack("<H", len(entries)) + fields + bytes(4)
+    image = read(b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory)
+    np.testing.assert_allclose(image.pixels[:, :, 0] / 65535, values / 4095, atol=1 / 65535)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_tiff_in_which_white_is_zero(read, dtype, compression):
