@@ -1,6 +1,6 @@
 """The engine of accelerators, and of volumes: nets and sampler in torch, images on the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from stn_cli.images.channels import luminance
 from stn_cli.networks.config import Size
 from stn_cli.networks.model import channels_last
 from stn_cli.sampling.differentiable import sample
-from stn_cli.sampling.footprint import Footprint, fill_values, footprints, weighted_fill
+from stn_cli.sampling.footprint import fill_values, weighted_fill
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, warp
 
@@ -48,9 +48,9 @@ class TorchEngine(Engine):
         del each  # the device is one
         moved = self._moved(transforms)
         views = torch.empty((len(taken), self.model.channels, *size), device=self.device)
-        for plan, numbers in _alike(taken, transforms, size):
+        for numbers in _of_one_size(taken):
             images, rows = torch.cat([taken[number] for number in numbers]), torch.tensor(numbers)
-            views[rows] = sample(images, moved[rows], size, plan=plan).float().expand(-1, *views.shape[1:])
+            views[rows] = sample(images, moved[rows], size).float().expand(-1, *views.shape[1:])
         return views.contiguous(memory_format=channels_last(self.model.dims))
 
     def joined(self, views: Sequence[Tensor]) -> Tensor:
@@ -115,11 +115,9 @@ class TorchEngine(Engine):
         return torch.from_numpy(transform.theta).to(self.device, dtype)
 
 
-def _alike(taken: Sequence[Tensor], transforms: Transform, size: Size) -> Iterator[tuple[Footprint, list[int]]]:
-    """What can be read at once: images of one size, as finely. What is read does not depend on who is in a batch."""
-    plans = footprints(transforms, [image.shape[2:] for image in taken], [size] * len(taken))
-    groups: dict[tuple[Footprint, torch.Size], list[int]] = {}
-    for number, (plan, image) in enumerate(zip(plans, taken, strict=True)):
-        groups.setdefault((plan, image.shape), []).append(number)
-    for (plan, _), numbers in groups.items():
-        yield plan, numbers
+def _of_one_size(taken: Sequence[Tensor]) -> Iterable[list[int]]:
+    """What can be read at once."""
+    groups: dict[torch.Size, list[int]] = {}
+    for number, image in enumerate(taken):
+        groups.setdefault(image.shape, []).append(number)
+    return groups.values()

@@ -45,6 +45,11 @@ def detached(array: Array) -> Array:
     return array.detach() if array_api_compat.is_torch_array(array) else array
 
 
+def numpy_of(array: Array) -> np.ndarray:
+    """The values alone, on the CPU."""
+    return array if isinstance(array, np.ndarray) else np.asarray(detached(array).cpu())
+
+
 def matmul(a: Array, b: Array) -> Array:
     """Matrix product in the precision of its operands, also inside `torch.autocast`."""
     if not array_api_compat.is_torch_array(a):

@@ -71,8 +71,8 @@ class InverseTransform(Transform):
         for _ in range(self.iterations):
             step = self._newton_step(guess, points)
             # A step is bounded by a tenth of the frame: beyond that the linear model of a spline says nothing.
-            length = xp.sqrt(xp.sum(step * step, axis=-1, keepdims=True))
-            guess = guess - step * xp.clip(0.2 / (length + 1e-12), None, 1.0)
+            length = xp.sqrt(xp.sum(step * step, axis=-1, keepdims=True) + 1e-24)  # at 0 the root has no slope
+            guess = guess - step * xp.clip(0.2 / length, None, 1.0)
         miss = self.forward(guess) - points
         reached = xp.sum(miss * miss, axis=-1, keepdims=True) < self.tolerance**2
         return xp.where(reached, guess, like(float("nan"), guess))

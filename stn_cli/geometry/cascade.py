@@ -63,7 +63,7 @@ def _joined(a: Transform, b: Transform) -> tuple[Transform, ...]:
         case Linear(), Linear():
             return (compose_linear(a, b),)
         case Linear(), ThinPlateSpline() if a.rank <= Affine.rank:
-            return (b.after(Affine.from_matrix(a.matrix)),)
+            return (b.through(a),)
         case _:
             return a, b
 

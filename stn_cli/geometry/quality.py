@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Num
 
-from stn_cli.geometry.arrays import Array, detached, like, namespace
+from stn_cli.geometry.arrays import Array, detached, like, namespace, numpy_of
 from stn_cli.geometry.base import Transform
 from stn_cli.geometry.cascade import Cascade
 from stn_cli.geometry.frames import Size, pixel_points
@@ -85,7 +85,7 @@ def zooms(transforms: Transform) -> Float[Array, " b"]:
 def volume_size(transform: Affine3d, source_size: Size) -> tuple[float, float, float]:
     """Depth, height and width in voxels of the region that one transform shows of a volume."""
     half_sides = np.array(source_size[::-1])[:, None] / 2.0
-    edges = np.linalg.norm(np.asarray(detached(transform.matrix))[:3, :3] * half_sides, axis=0) * 2.0
+    edges = np.linalg.norm(numpy_of(transform.matrix)[:3, :3] * half_sides, axis=0) * 2.0
     width, height, depth = edges.tolist()
     return depth, height, width
 
@@ -113,7 +113,7 @@ def crop_sizes(transforms: Transform, source_sizes: Sequence[Size] | Num[np.ndar
 def _cross_horizon(transforms: Transform) -> Bool[Array, " b"]:
     points = like(_EVERYWHERE, transforms.theta)
     xp = namespace(points)
-    crosses = xp.zeros(transforms.theta.shape[:1], dtype=xp.bool)
+    crosses = xp.any(detached(transforms.theta) != detached(transforms.theta), axis=-1)  # it is no transform at all
     for stage in reversed(transforms.stages if isinstance(transforms, Cascade) else (transforms,)):
         if isinstance(stage, Projective):
             crosses = crosses | (xp.min(detached(stage.horizon(points)), axis=-1) <= 0.0)

@@ -2,7 +2,7 @@
 
 from jaxtyping import Float
 
-from stn_cli.geometry.arrays import Array, like, namespace
+from stn_cli.geometry.arrays import Array, like, matmul, namespace
 from stn_cli.geometry.grids import corners
 
 
@@ -10,9 +10,9 @@ def rotation(frame: Float[Array, "*batch 8 3"]) -> Float[Array, "*batch 3 3"]:
     """The rotation that brings an upright cube nearest to the corners of a frame (Kabsch 1976)."""
     xp = namespace(frame)
     centred = frame - xp.mean(frame, axis=-2, keepdims=True)
-    left, _, right = xp.linalg.svd(xp.matrix_transpose(centred) @ like(corners(3), frame), full_matrices=False)
-    sign = xp.linalg.det(left @ right)[..., None, None]
-    return xp.concat((left[..., :2], left[..., 2:] * sign), axis=-1) @ right
+    left, _, right = xp.linalg.svd(matmul(xp.matrix_transpose(centred), like(corners(3), frame)), full_matrices=False)
+    sign = xp.linalg.det(matmul(left, right))[..., None, None]
+    return matmul(xp.concat((left[..., :2], left[..., 2:] * sign), axis=-1), right)
 
 
 def angle(turned: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch"]:

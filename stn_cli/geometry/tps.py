@@ -62,12 +62,11 @@ class ThinPlateSpline(Transform):
         flat = xp.reshape(xp.matrix_transpose(fit), (*fit.shape[:-2], 6))
         return Affine(flat)
 
-    def after(self, affine: Affine) -> Self:
-        """`affine @ self`: exact, since a spline followed by an affine map is the spline of the moved points."""
-        return self.through(affine)
-
     def through(self, outer: Transform) -> Self:
-        """The spline whose control points are those of this one, moved by `outer`; `outer @ self` if that is affine."""
+        """The spline whose control points are those of this one, moved by `outer`; `outer @ self` if that is affine.
+
+        That is exact, since a spline followed by an affine map is the spline of the moved points.
+        """
         moved = outer(self.control_points)
         return type(self)(namespace(moved).reshape(moved, (*moved.shape[:-2], -1)), self.layout)
 

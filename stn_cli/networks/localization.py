@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stn_cli.geometry.arrays import matmul
+from stn_cli.geometry.arrays import at_least_float32, matmul
 from stn_cli.networks.config import LocalizerConfig, Size
 from stn_cli.networks.limited import limited
 from stn_cli.networks.sequence import Conv, Flatten, Layer, Linear, MaxPool, MeanPool, Norm, SequenceConfig
@@ -101,9 +101,9 @@ class LocalizationNet(nn.Module):
     def forward(self, x: Float[Tensor, "b c *size"]) -> Pose:
         levels = cast("nn.Sequential", self.trunk[1])
         fine = levels[:-_LAST_LEVEL](self.trunk[0](x))
-        raw = self.head(self.trunk[2:](levels[-_LAST_LEVEL:](fine))).float()
+        raw = at_least_float32(self.head(self.trunk[2:](levels[-_LAST_LEVEL:](fine))))
         dof = len(self.identity)
-        votes = raw[:, dof + 1 :] if self.votes is None else self.votes(fine).float()
+        votes = raw[:, dof + 1 :] if self.votes is None else at_least_float32(self.votes(fine))
         theta, reached = self._theta(raw[:, :dof], votes)
         return Pose(theta, raw[:, dof], votes, reached)
 
@@ -129,9 +129,10 @@ class LocalizationNet(nn.Module):
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
         strongest = votes.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
-        beside = matmul(matmul(strongest.to(votes.dtype), self.directions.T), self.directions) > 1e-3
+        directions = self.directions.to(votes.dtype)
+        beside = matmul(matmul(strongest.to(votes.dtype), directions.T), directions) > 1e-3
         weights = F.softmax(_SHARPNESS * votes, dim=1) * beside
-        cos, sin = matmul(weights, self.directions.T).unbind(1)
+        cos, sin = matmul(weights, directions.T).unbind(1)
         return torch.atan2(sin, cos)
 
 

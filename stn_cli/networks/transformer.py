@@ -154,8 +154,9 @@ class SpatialTransformer(nn.Module):
     def sample(
         self, x: Float[Tensor, "b c *size"], transform: Transform, size: Sequence[int] | None = None
     ) -> Float[Tensor, "b c *crop"]:
-        """The crop that `transform` shows of `x`, of `output_size` or another."""
-        return sample(x, transform, tuple(size or self.output_size), resample=self.resample, fill=self.fill)
+        """The crop that `transform` shows of `x`, of `output_size` or another, in the type of `x`."""
+        crop = sample(x, transform, tuple(size or self.output_size), resample=self.resample, fill=self.fill)
+        return crop.to(x.dtype)
 
     def whole(self, x: Float[Tensor, "b c *size"]) -> Transform:
         """What the first stage starts from: all of `x`, (b, dof)."""
@@ -202,7 +203,7 @@ class SpatialTransformer(nn.Module):
         if whole and stage.margin == 1.0 and stage.input_size in (None, tuple(x.shape[2:])):
             return x
         size = stage.input_size or tuple(x.shape[2:])
-        return sample(x, enlarged(begin, stage.margin), size, resample=self.resample, fill=self.fill)
+        return self.sample(x, enlarged(begin, stage.margin), size)
 
     def _first_frame(self, x: Tensor, stage: Stage) -> Transform:
         dtype = torch.promote_types(x.dtype, torch.float32)

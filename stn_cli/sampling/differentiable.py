@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
-from stn_cli.sampling.footprint import Footprint, fill_values, footprint
+from stn_cli.sampling.footprint import Footprint, fill_values, footprint, footprints
 from stn_cli.sampling.kinds import Fill, Resample
 
 
@@ -29,7 +29,7 @@ def sample(
         resample: `auto` is bilinear, anti-aliased by the local footprint; `bilinear`, `bicubic` (images only) and
             `nearest` read one point for every pixel.
         fill: what lies outside the image.
-        plan: of the anti-aliased reading, for all images alike; None: made for the whole batch.
+        plan: of the anti-aliased reading, for all images alike; None: as each image needs it, whatever the others do.
 
     Returns:
         The crop, in the wider of the dtypes of image and θ (never below float32).
@@ -37,11 +37,42 @@ def sample(
     Raises:
         UsageError: there are neither one nor as many fill values as channels.
     """
-    source_size = tuple(image.shape[2:])
     if resample != "auto":
         plan = Footprint(0, (1,) * len(size))
-    elif plan is None:
-        plan = footprint(transform, source_size, size)
+    if plan is not None:
+        return _read(image, transform, size, plan, resample, fill)
+    groups = _alike(transform, tuple(image.shape[2:]), size)
+    if len(groups) == 1:
+        (plan,) = groups
+        return _read(image, transform, size, plan, resample, fill)
+    crops = [_read(image[rows], transform[rows], size, each, resample, fill) for each, rows in groups.items()]
+    order = torch.cat(list(groups.values())).argsort()
+    return torch.cat(crops)[order.to(image.device)]
+
+
+def _alike(
+    transform: Transform, source_size: tuple[int, ...], size: tuple[int, ...]
+) -> dict[Footprint, Int64[Tensor, " rows"]]:
+    """The images of a batch by how finely they are read; of a single θ, or of no image, one entry."""
+    theta = transform.theta
+    if theta.ndim == 1:
+        return {footprint(transform, source_size, size): torch.zeros(0, dtype=torch.long)}
+    plans = footprints(transform, [source_size] * len(theta), [size] * len(theta))
+    plans = plans or [Footprint(0, (1,) * len(size))]
+    rows: dict[Footprint, list[int]] = {}
+    for row, plan in enumerate(plans):
+        rows.setdefault(plan, []).append(row)
+    return {plan: torch.tensor(some) for plan, some in rows.items()}
+
+
+def _read(
+    image: Num[Tensor, "b c *size"],
+    transform: Transform,
+    size: tuple[int, ...],
+    plan: Footprint,
+    resample: Resample,
+    fill: Fill,
+) -> Float[Tensor, "b c *crop"]:
     with torch.autocast(image.device.type, enabled=False):
         dtype = torch.promote_types(image.dtype, transform.theta.dtype)
         background = _background(fill, image.shape[1], image.to(dtype))

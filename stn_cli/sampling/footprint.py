@@ -4,17 +4,16 @@ Reading one interpolated value where a pixel covers many is aliasing. Both sampl
 first shrunk by area averages to a pyramid level still finer than the crop, then read several times for every pixel.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64, Num
+from jaxtyping import Float64, Int, Num
 
 from stn_cli.errors import UsageError
 from stn_cli.geometry import Linear, Projective, Transform, grid
-from stn_cli.geometry.arrays import Array, detached, like, namespace
+from stn_cli.geometry.arrays import Array, detached, like, namespace, numpy_of
 
 _LATTICE_POINTS = 17
 _FINER_THAN_CROP = 4.0
@@ -42,10 +41,9 @@ POINTWISE = Footprint(0, (1, 1))
 
 
 def footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> Footprint:
-    """Plan for reading a crop of `output_size` from a source of `source_size`; one plan for a whole batch."""
-    xp = namespace(transform.theta)
-    spread = xp.reshape(_spread(transform, np.array(source_size), np.array(output_size)), (-1, transform.dims))
-    return _plan(float(xp.min(spread)), [float(most) for most in xp.max(spread, axis=0)], source_size)
+    """Plan for reading a crop of `output_size` from a source of `source_size` through one transform, θ (dof,)."""
+    (plan,) = footprints(transform[None], [source_size], [output_size])
+    return plan
 
 
 def least_footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> float:
@@ -58,11 +56,13 @@ def footprints(
     transforms: Transform, source_sizes: Sequence[tuple[int, ...]], output_sizes: Sequence[tuple[int, ...]]
 ) -> list[Footprint]:
     """A plan for each transform of a batch (b, dof), whose sources and crops differ in size."""
-    sides = (np.array(sizes)[:, None, :] for sizes in (source_sizes, output_sizes))
-    spread = _spread(transforms, *sides)
+    if not len(source_sizes):
+        return []
+    sources, outputs = np.array(source_sizes), np.array(output_sizes)
+    spread = _spread(transforms, sources[:, None, :], outputs[:, None, :])
     xp = namespace(spread)
-    least, most = xp.min(spread, axis=(1, 2)).tolist(), xp.max(spread, axis=1).tolist()
-    return [_plan(*each) for each in zip(least, most, source_sizes, strict=True)]
+    least, most = (numpy_of(side).astype(float) for side in (xp.min(spread, axis=(1, 2)), xp.max(spread, axis=1)))
+    return _plans(least, most[:, ::-1], sources)
 
 
 def _spread(
@@ -78,15 +78,19 @@ def _spread(
     return xp.sqrt(xp.sum(pixels * pixels, axis=-2))
 
 
-def _plan(least: float, widest: Sequence[float], source_size: tuple[int, ...]) -> Footprint:
-    """From the source pixels that a pixel of the crop covers at least, and at most along each axis (x first)."""
-    dims = len(widest)
-    if not all(math.isfinite(value) for value in widest):
-        return Footprint(0, (1,) * dims)
-    level = max(_level(least / _FINER_THAN_CROP), _level(2 * max(widest) / _MOST_READINGS))
-    level = min(level, _level(float(min(source_size))))
-    readings = tuple(min(max(1, math.ceil(value / 2**level - _SLACK)), _MOST_READINGS) for value in reversed(widest))
-    return Footprint(level, readings)
+def _plans(
+    least: Float64[np.ndarray, " b"], widest: Float64[np.ndarray, "b dims"], sources: Num[np.ndarray, "b dims"]
+) -> list[Footprint]:
+    """From the source pixels that a pixel of the crop covers at least, and at most along each axis (y first).
+
+    One point is read where nothing finite is known of that.
+    """
+    known = np.isfinite(widest).all(axis=1)
+    least, widest = np.where(known, least, 1.0), np.where(known[:, None], widest, 1.0)
+    wanted = np.maximum(least / _FINER_THAN_CROP, 2 * widest.max(axis=1) / _MOST_READINGS)
+    levels = np.minimum(_level(wanted), _level(sources.min(axis=1)))
+    readings = np.clip(np.ceil(widest / 2.0 ** levels[:, None] - _SLACK), 1, _MOST_READINGS).astype(int)
+    return [Footprint(level, tuple(each)) for level, each in zip(levels.tolist(), readings.tolist(), strict=True)]
 
 
 @lru_cache(maxsize=2)
@@ -107,5 +111,6 @@ def weighted_fill(values: tuple[float, ...], full: float) -> tuple[float, ...]:
     return (*(value * alpha / full for value in colours), alpha)
 
 
-def _level(pixels: float) -> int:
-    return max(0, math.floor(math.log2(max(pixels, 1.0))))
+def _level(pixels: Num[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
+    levels: np.ndarray = np.log2(np.maximum(pixels, 1.0)).astype(int)
+    return levels

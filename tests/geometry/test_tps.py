@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.interpolate import RBFInterpolator
 from skimage.transform import ThinPlateSplineTransform
 
@@ -145,6 +146,15 @@ def test_a_point_beyond_a_fold_has_no_inverse():
     preimage = transform.inverse()(np.concatenate((seen, [[-0.9, 0.0]])))
     np.testing.assert_allclose(transform(preimage[:1]), seen, atol=1e-9)
     assert np.isnan(preimage[1]).all()
+
+
+def test_the_inverse_has_a_gradient_also_where_nothing_is_bent():
+    layout, points = GridLayout(4), torch.tensor([[0.3, -0.2], [0.0, 0.5]], dtype=torch.float64)
+    theta = torch.tensor(layout.points.ravel(), dtype=torch.float64, requires_grad=True)
+    spline = ThinPlateSpline(theta, layout)
+    (backwards,) = torch.autograd.grad(spline.inverse()(points).sum(), theta)
+    (forwards,) = torch.autograd.grad(spline(points).sum(), theta)
+    torch.testing.assert_close(backwards, -forwards)
 
 
 def test_a_spline_collapsed_to_a_point_has_no_inverse():

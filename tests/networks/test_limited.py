@@ -78,7 +78,18 @@ def test_a_volume_turns_about_x_then_y_then_z():
     np.testing.assert_allclose(found.reshape(3, 4)[:, :3], Rotation.from_euler("xyz", angles).as_matrix(), atol=1e-9)
 
 
-@pytest.mark.parametrize("change", [{"zoom": 1.0}, {"turn": 0}, {"shift": -1}, {"perspective": 0.5}, {"bend": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"zoom": 1.0},
+        {"turn": 0},
+        {"shift": -1},
+        {"perspective": 0.5},
+        {"bend": 0},
+        {"shift": math.inf},
+        {"turn": math.nan},
+    ],
+)
 def test_limits_that_leave_no_room_are_refused(change):
     with pytest.raises(UsageError):
         Limits(**change)

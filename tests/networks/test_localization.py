@@ -189,6 +189,10 @@ def test_a_layout_belongs_to_a_spline_and_is_one(kind, layout):
         {"widths": ()},
         {"widths": (4, 0)},
         {"widths": (4,) * 6},
+        {"bound": np.inf},
+        {"margin": np.nan},
+        {"margin": np.inf},
+        {"margin": 0.01},
     ],
 )
 def test_a_net_that_cannot_exist_is_refused(options):

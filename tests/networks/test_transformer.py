@@ -299,6 +299,56 @@ def test_in_eval_mode_the_crop_depends_on_nothing_but_the_image():
     torch.testing.assert_close(net(x[2:3]), net(x)[2:3], **CLOSE)
 
 
+class Told(nn.Module):
+    """Says the θ of an image that is as bright as its number."""
+
+    def __init__(self, thetas):
+        super().__init__()
+        self.thetas = thetas
+
+    def forward(self, x):
+        return self.thetas[x.amax(dim=(1, 2, 3)).round().long()]
+
+
+def test_what_is_far_away_blurs_no_other_image_of_its_batch():
+    thetas = torch.tensor([(0.25, 0, 0, 0, 0.25, 0), (8, 0, 0, 0, 8, 0), (1.0, 0, 0, 0, 1, 0)])
+    net = SpatialTransformer([Stage(Told(thetas), spec("affine"))], (16, 16))
+    x = images(3, 1, 64, 64)
+    for number, image in enumerate(x):
+        image[0, 0, 0] = number
+    assert torch.equal(net(x), torch.cat([net(one[None]) for one in x]))
+    x.requires_grad_()
+    thetas.requires_grad_()
+    together = torch.autograd.grad(net(x).square().sum(), (x, thetas))
+    alone = torch.autograd.grad(sum(net(one[None]).square().sum() for one in x), (x, thetas))
+    torch.testing.assert_close(together, alone, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["affine", "similarity", "tps"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_it_is_of_whatever_type_the_network_around_it_is(kind, dtype):
+    layout = "grid 3x3" if kind == "tps" else None
+    net = SpatialTransformer.of(kind, layout=layout, input_size=(16, 16), output_size=(8, 8), channels=1)
+    x = images(4, 1, 20, 20)
+    expected = perturbed(net)(x)
+    crop = net.to(dtype)(x.to(dtype))
+    assert crop.dtype == dtype
+    torch.testing.assert_close(crop.float(), expected, rtol=0, atol=1e-5 if dtype == torch.float64 else 0.1)
+
+
+def test_of_no_image_there_is_no_crop():
+    net = SpatialTransformer.of("affine", input_size=(16, 16), output_size=(8, 8)).eval()
+    assert net(torch.rand(0, 3, 20, 20)).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "said"), [("bogus", None, "no transform 'bogus'"), ("tps", None, "grid NxN")]
+)
+def test_a_family_that_is_none_is_named(kind, layout, said):
+    with pytest.raises(UsageError, match=said):
+        SpatialTransformer.of(kind, layout=layout, input_size=(16, 16), output_size=(8, 8))
+
+
 @pytest.mark.parametrize("classes", [(), ("cat", "dog", "emu")])
 @pytest.mark.parametrize("alphabet", ["", "abcd"])
 def test_a_rectifier_locates_classifies_and_reads(classes, alphabet):

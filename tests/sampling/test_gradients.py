@@ -33,7 +33,7 @@ def test_gradients_through_image_and_theta(name, fill):
 @pytest.mark.parametrize("name", ["affine", "border 2x5"])
 def test_gradients_with_anti_aliasing(name, side, level, readings):
     image, theta = image_of(1, 1, side, side), theta_of(name)
-    plan = footprint(spec(name)(theta), (side, side), (2, 3))
+    plan = footprint(spec(name)(theta)[0], (side, side), (2, 3))
     assert plan.level >= level
     assert max(plan.readings) >= readings
     assert gradcheck(lambda i, t: sample(i, spec(name)(t), (2, 3)), (image, theta), eps=1e-7, atol=1e-5, fast_mode=True)
