@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "strangers.json")
     args = parser.parse_args(argv)
     seconds: dict[str, list[float]] = {}
-    for name, damage in DAMAGES.items():
+    for name, (damage, _) in DAMAGES.items():
         shutil.rmtree(args.work, ignore_errors=True)
         folder = shutil.copytree(open_checkpoint("digits").path, args.work / "model")
         damage(folder)

@@ -75,9 +75,7 @@ def parse_header(text: str) -> Header:
             raise ModelError(f"its schema is {schema!r}; this version of stn reads {SCHEMA!r}")
         header = msgspec.json.decode(text, type=Header)
         check_header(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"its header is not valid: {error}") from error
-    except StnError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError, StnError) as error:
         raise ModelError(f"its header is not valid: {error}") from error
     if set(header.graphs) != set(graph_names(header.model)):
         raise ModelError(f"it names the graphs {', '.join(sorted(header.graphs))}, its architecture has others")
@@ -94,16 +92,16 @@ def _check_plausible(model: ModelConfig) -> None:
     """Refuses architectures whose mere construction would exhaust the machine."""
     numbers = [len(model.stages) / _MOST_STAGES]
     for stage in model.stages:
-        numbers += [max(stage.input_size) / _LONGEST_SIDE, max(*stage.widths, stage.hidden) / _MOST_UNITS]
-        numbers += [len(stage.widths) / 16, stage.angle_bins / 720, stage.channels / 4, stage.margin / 10]
+        numbers += [max(stage.input_size) / _LONGEST_SIDE, max((*stage.widths, stage.hidden)) / _MOST_UNITS]
+        numbers += [len(stage.widths) / 16, stage.angle_bins / 720, stage.channels / 4]
     if model.classifier:
         classifier = model.classifier
         numbers += [max(classifier.input_size) / _LONGEST_SIDE, len(classifier.classes) / _MOST_CLASSES]
-        numbers += [max(*classifier.widths, classifier.hidden) / _MOST_UNITS, len(classifier.widths) / 16]
+        numbers += [max((*classifier.widths, classifier.hidden)) / _MOST_UNITS, len(classifier.widths) / 16]
     if model.reader:
         reader = model.reader
         numbers += [max(reader.input_size) / _LONGEST_SIDE, len(reader.alphabet) / _MOST_CLASSES]
-        numbers += [max(*reader.widths, reader.hidden) / _MOST_UNITS, len(reader.widths) / 16]
+        numbers += [max((*reader.widths, reader.hidden)) / _MOST_UNITS, len(reader.widths) / 16]
     nets = [net for net in (*model.stages, model.classifier, model.reader) if net is not None]
     numbers += [_computed(net.input_size, net.widths, net.channels) / MOST_ELEMENTS for net in nets]
     layered = [shape for stage in model.stages if stage.sequence for shape in stage.sequence.shapes(stage.input_size)]
@@ -127,7 +125,7 @@ def _check_habits(header: Header) -> None:
 def _computed(size: Size, widths: tuple[int, ...], channels: int) -> int:
     """Values of one image, or of one volume, as a net sees it, or as the largest of its levels makes them."""
     levels = (math.prod(-(-side >> level) for side in size) * width for level, width in enumerate(widths, 1))
-    return max(math.prod(size) * channels, *levels)
+    return max((math.prod(size) * channels, *levels))
 
 
 def _parameters(stage: LocalizerConfig) -> int:

@@ -11,7 +11,7 @@ x of the former is x·(W − 1)/W of ours on an image W pixels wide; both ends o
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class ImportOptions:
 
     Attributes:
         input_size: (height, width) of what the net sees; None: as its weights or its project have it.
-        mean, deviation: of its channels, 0…1; None: as its project has them.
+        mean, deviation: of its channels in their order, 0…1; None: as its project has them.
         align_corners: whether its coordinates run across pixel centres; None: as its project has them.
     """
 
@@ -103,8 +103,8 @@ def imported(weights: Weights, layout: str, options: ImportOptions | None = None
 
 def _tutorial(weights: Weights, options: ImportOptions) -> Rectifier:
     """localization: conv 7, pool, relu, conv 5, pool, relu; fc_loc: two layers. Corners at edges since PyTorch 1.3."""
-    first, second = _tensor(weights, "localization.0.weight"), _tensor(weights, "localization.3.weight")
-    hidden = _tensor(weights, "fc_loc.0.weight")
+    first, second = _tensor(weights, "localization.0.weight", 4), _tensor(weights, "localization.3.weight", 4)
+    hidden = _tensor(weights, "fc_loc.0.weight", 2)
     kernels = first.shape[-1], second.shape[-1]
     size = options.input_size or _square_before(hidden.shape[1] // second.shape[0], kernels)
     grey = first.shape[1] == 1
@@ -121,12 +121,12 @@ def _tutorial(weights: Weights, options: ImportOptions) -> Rectifier:
 
 
 def _lprnet(weights: Weights, options: ImportOptions) -> Rectifier:
-    """conv 3, pool 2, relu, conv 5, pool 3, relu; fc_loc: two layers. It is shown BGR."""
-    first, second = _tensor(weights, "localization.0.weight"), _tensor(weights, "localization.3.weight")
-    hidden, size = _tensor(weights, "fc_loc.0.weight"), options.input_size or (24, 94)
+    """conv 3, pool 2, relu, conv 5, pool 3, relu; fc_loc: two layers. It is shown BGR, ours are shown RGB."""
+    first, second = _tensor(weights, "localization.0.weight", 4), _tensor(weights, "localization.3.weight", 4)
+    hidden, size = _tensor(weights, "fc_loc.0.weight", 2), options.input_size or (24, 94)
     sequence = _sequence(
         _two_levels((first, second), hidden, pools=(2, 3)),
-        options,
+        replace(options, mean=_reversed(options.mean), deviation=_reversed(options.deviation)),
         mean=(127.5 / 255,) * 3,
         deviation=(128 / 255,) * 3,
     )
@@ -141,15 +141,15 @@ def _clova(weights: Weights, options: ImportOptions) -> Rectifier:
     size = options.input_size or (32, 100)
     layers: list[Layer] = []
     for place in (0, 4, 8, 12):
-        width = _tensor(weights, f"conv.{place}.weight").shape[0]
+        width = _tensor(weights, f"conv.{place}.weight", 4).shape[0]
         layers += [Conv(width, 3, padding=1, bias=False), Norm(), Relu(), MaxPool(2) if place < 12 else MeanPool()]
-    hidden = _tensor(weights, "localization_fc1.0.weight")
+    hidden = _tensor(weights, "localization_fc1.0.weight", 2)
     layers += [Linear(hidden.shape[0]), Relu()]
-    channels = _tensor(weights, "conv.0.weight").shape[1]
+    channels = _tensor(weights, "conv.0.weight", 4).shape[1]
     sequence = _sequence(layers, options, mean=(0.5,) * channels, deviation=(0.5,) * channels)
     places = {place: f"conv.{place}" for start in (0, 4, 8, 12) for place in (start, start + 1)}
     renamed = _renamed(weights, {**places, 16: "localization_fc1.0"})
-    weight, bias = _layer(weights, "localization_fc2")
+    weight, bias = _spline_head(weights, "localization_fc2")
     scale = _towards_centres(size) if options.align_corners is not False else torch.ones(2)
     scales = scale.repeat(len(bias) // 2)
     layout = f"border 2x{len(bias) // 4}"
@@ -167,21 +167,25 @@ def _aster(weights: Weights, options: ImportOptions) -> Rectifier:
     places: dict[int, str] = {}
     for level in range(6):
         name = f"stn_convnet.{2 * level}"
-        width = _tensor(weights, f"{name}.0.weight").shape[0]
+        width = _tensor(weights, f"{name}.0.weight", 4).shape[0]
         places |= {len(layers): f"{name}.0", len(layers) + 1: f"{name}.1"}
         has_bias = f"{name}.0.bias" in weights
         layers += [Conv(width, 3, padding=1, bias=has_bias), Norm(), Relu(), *([MaxPool(2)] if level < 5 else [])]
-    hidden = _tensor(weights, "stn_fc1.0.weight").shape[0]
+    hidden = _tensor(weights, "stn_fc1.0.weight", 2).shape[0]
     places |= {len(layers) + 1: "stn_fc1.0", len(layers) + 2: "stn_fc1.1"}
     layers += [Flatten(), Linear(hidden), Norm(), Relu()]
-    channels = _tensor(weights, "stn_convnet.0.0.weight").shape[1]
+    channels = _tensor(weights, "stn_convnet.0.0.weight", 4).shape[1]
     sequence = _sequence(layers, options, mean=(0.5,) * channels, deviation=(0.5,) * channels)
-    weight, bias = _layer(weights, "stn_fc2")
+    weight, bias = _spline_head(weights, "stn_fc2")
     scale = _towards_centres(image) if options.align_corners is not False else torch.ones(2)
     scales = scale.repeat(len(bias) // 2)
     head = 0.1 * weight * 2 * scales[:, None], (2 * bias - 1) * scales
     layout = f"inset 2x{len(bias) // 4} by {margin} on {crop[0]}x{crop[1]}"
     return _rectifier(TransformConfig("tps", layout), size, sequence, _renamed(weights, places), head)
+
+
+def _reversed(channels: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    return None if channels is None else channels[::-1]
 
 
 def _two_levels(kernels: tuple[Tensor, Tensor], hidden: Tensor, *, pools: tuple[int, int]) -> list[Layer]:
@@ -195,12 +199,20 @@ def _two_levels(kernels: tuple[Tensor, Tensor], hidden: Tensor, *, pools: tuple[
 def _affine_head(layer: tuple[Tensor, Tensor], size: Size, *, across_centres: bool) -> tuple[Tensor, Tensor]:
     """The last layer of an affine net whose crop is as large as its image, for coordinates across edges."""
     weight, bias = layer
-    if len(bias) != 6:
+    if len(bias) != 6 or len(weight) != 6:
         raise ModelError(f"its last layer has {len(bias)} outputs, not the 6 of an affine map")
     if across_centres:
         x, y = _towards_centres(size).tolist()
         scales = torch.tensor([1, x / y, x, y / x, 1, y])
         weight, bias = weight * scales[:, None], bias * scales
+    return weight, bias
+
+
+def _spline_head(weights: Weights, name: str) -> tuple[Tensor, Tensor]:
+    """The last layer of a net that predicts two rows of control points."""
+    weight, bias = _layer(weights, name)
+    if len(bias) % 4 or len(weight) != len(bias):
+        raise ModelError(f"its last layer has {len(weight)} outputs and {len(bias)} biases, not two rows of points")
     return weight, bias
 
 
@@ -256,16 +268,18 @@ def _renamed(weights: Weights, places: Mapping[int, str]) -> dict[str, Tensor]:
 
 
 def _layer(weights: Weights, name: str) -> tuple[Tensor, Tensor]:
-    return _tensor(weights, f"{name}.weight"), _tensor(weights, f"{name}.bias")
+    return _tensor(weights, f"{name}.weight", 2), _tensor(weights, f"{name}.bias", 1)
 
 
-def _tensor(weights: Weights, name: str) -> Tensor:
+def _tensor(weights: Weights, name: str, ndim: int) -> Tensor:
     if name not in weights:
         known = ", ".join(sorted(weights)[:5])
         raise ModelError(
             f"there is no tensor {name!r} among the weights ({known}…)",
             remedy="Choose the layout that the network has, with --layout.",
         )
+    if weights[name].ndim != ndim or not weights[name].numel():
+        raise ModelError(f"the tensor {name!r} has the shape {tuple(weights[name].shape)}, not {ndim} sides")
     return weights[name]
 
 

@@ -94,7 +94,11 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     Raises:
         ModelError: there is none, or its header is damaged, foreign or of a newer schema.
     """
-    found = {path.resolve(): path for path in _candidates(name_or_path) if (path / WEIGHTS).is_file()}
+    try:
+        found = {path.resolve(): path for path in _candidates(name_or_path) if (path / WEIGHTS).is_file()}
+        is_folder = Path(name_or_path).is_dir()
+    except OSError as error:  # it is too long for a name, say
+        raise ModelError(f"there is no model {name_or_path!r}: {error.strerror}") from error
     if len(found) > 1:
         raise ModelError(
             f"{name_or_path!r} is a bundled model, and a checkpoint in this folder",
@@ -102,7 +106,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         )
     for path in found.values():
         return _open(path)
-    if Path(name_or_path).is_dir():
+    if is_folder:
         raise ModelError(f"{name_or_path} holds no checkpoint: {WEIGHTS} is missing")
     alike = difflib.get_close_matches(name_or_path.lower(), [model.name for model in bundled_models()])
     remedy = f"Do you mean {alike[0]}? {ModelError.default_remedy}" if alike else None

@@ -48,7 +48,10 @@ def inference_model(model: Rectifier) -> Rectifier:
     The ONNX graphs are exported from it and the torch path runs it, so that both compute with the same numbers.
     """
     folded = _round(copy.deepcopy(model).eval())  # as a stored model is, so that a loaded one gives the same graphs
-    for module in list(folded.modules()):
+    classifier = model.config.classifier
+    foreign = folded.classifier if classifier is not None and classifier.backbone else None
+    theirs = set() if foreign is None else set(foreign.modules())  # whose layers are not ours to rearrange
+    for module in set(folded.modules()) - theirs:
         if isinstance(module, nn.Sequential):
             _fold(module)
     return _round(folded).requires_grad_(False)

@@ -30,6 +30,8 @@ Small = Float32[np.ndarray, "*size c"]
 
 SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
+_SLACK = 1e-5
+"""By which a probability may be rounded beyond 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,17 @@ class Engine(ABC):
             theta, confidence, *upright = self.infer(graph, views)
             if not all(np.isfinite(said).all() for said in (theta, *upright)):
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
+            self._check_probabilities(graph, confidence)
             found = refined(found, stage.transform.spec(theta.astype(np.float64)), stage.margin)
             if upright and isinstance(found, ThinPlateSpline):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
                 sure = odds + upright_odds(found, self.model.upright_odds)
                 confidence = confidence / (1 + np.exp(-sure))
         return found, confidence
+
+    def _check_probabilities(self, graph: str, said: np.ndarray) -> None:
+        if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():  # NaN is not, either
+            raise ModelError(f"{graph} of {self.checkpoint.path} predicts probabilities that are not 0 to 1")
 
     def whole(self, sizes: Sequence[Size]) -> Transform:
         """What the first stage starts from: all of each image of (height, width)."""
@@ -174,10 +181,12 @@ class Engine(ABC):
         if reader := self.model.reader:
             views = self.views(taken, heads[0], reader.input_size, each)
             (probabilities,) = self.infer(READER, views)
+            self._check_probabilities(READER, probabilities)
             return [best_path(columns, reader.alphabet) for columns in probabilities]
         if classifier := self.model.classifier:
             views = [self.views(taken, head, classifier.input_size, each) for head in heads]
             (probabilities,) = self.infer(CLASSIFIER, self.joined(views))
+            self._check_probabilities(CLASSIFIER, probabilities)
             best = probabilities.argmax(axis=1)
             return [(classifier.classes[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
         return [(None, None)] * len(taken)

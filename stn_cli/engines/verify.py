@@ -34,10 +34,11 @@ def verify(checkpoint: Checkpoint) -> Iterator[str]:
         raise ModelError(f"{checkpoint.path} has no {GOLDEN} to compare with")
     golden = read_tensors(checkpoint.path / GOLDEN)
     images = golden.pop("images", None)
-    if images is None or images.ndim != checkpoint.header.model.dims + 2 or images.dtype != np.uint8:
+    dims = checkpoint.header.model.dims
+    if images is None or images.ndim != dims + 2 or images.dtype != np.uint8 or not images.size:
         raise ModelError(f"{checkpoint.path / GOLDEN} holds no images")
-    if images.ndim == 5 and images.shape[-1] != 1:
-        raise ModelError(f"{checkpoint.path / GOLDEN} holds volumes of {images.shape[-1]} channels; they have one")
+    if images.shape[-1] not in ((1, 2, 3, 4) if dims == 2 else (1,)):
+        raise ModelError(f"{checkpoint.path / GOLDEN} holds images of {images.shape[-1]} channels")
     outputs = _outputs(engine, images)
     if {name: array.shape for name, array in golden.items()} != {name: array.shape for name, array in outputs.items()}:
         raise ModelError(f"{checkpoint.path / GOLDEN} holds other outputs than its model has")

@@ -1,5 +1,6 @@
 """Classifiers that are not ours: torchvision's, or what a function of the user's own makes."""
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable
@@ -52,16 +53,25 @@ def backbone(name: str, *, classes: int, channels: int, size: Size) -> Backbone:
     made = _of_torchvision(function, classes) if module == _TORCHVISION else _own(module, function, classes, channels)
     said = "×".join(map(str, size))
     try:
-        with torch.no_grad():
-            shape = tuple(made.eval()(torch.zeros(2, channels, *size)).shape)
+        told = _told(made, torch.zeros(2, channels, *size))
     except Exception as error:  # it is somebody else's program
         raise UsageError(f"backbone {name} cannot see {channels} channels of {said}: {error}") from error
-    if shape != (2, classes):
-        raise UsageError(f"backbone {name} makes {shape} of two images, not logits of {classes} classes (2, {classes})")
+    for what in told:
+        shape = tuple(what.shape) if isinstance(what, Tensor) else type(what).__name__
+        if shape != (2, classes):
+            raise UsageError(
+                f"backbone {name} makes {shape} of two images, not logits of {classes} classes (2, {classes})"
+            )
     largest = max((weights.numel() for weights in made.parameters()), default=0)
     if largest > MOST_ELEMENTS:
         raise UsageError(f"backbone {name} has a layer of {largest:,} weights; a checkpoint takes {MOST_ELEMENTS:,}")
     return Backbone(made.train())
+
+
+def _told(net: nn.Module, images: Tensor) -> tuple[object, object]:
+    """What a network says of images when it is used, and when it learns, which leaves no trace in it."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return copy.deepcopy(net).train()(images), net.eval()(images)
 
 
 def _of_torchvision(name: str, classes: int) -> nn.Module:
@@ -82,7 +92,7 @@ def _of_torchvision(name: str, classes: int) -> nn.Module:
 def _own(module: str, name: str, classes: int, channels: int) -> nn.Module:
     try:
         function: Callable[..., nn.Module] = getattr(_imported(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # somebody else's program again
         raise UsageError(f"there is no backbone {module}:{name}: {error}") from error
     try:
         net = function(classes=classes, channels=channels)

@@ -1,7 +1,8 @@
 """What a model is made of: plain data that travels with the weights. Neither torch nor NumPy here."""
 
+import math
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 Size = tuple[int, ...]
 """(height, width) of what nets of images see; (depth, height, width) of what those of volumes do."""
 Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
-_LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by 0(?:\.\d+)? on \d{1,4}x\d{1,4}")
+_LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by (0(?:\.\d+)?) on (\d{1,4})x(\d{1,4})")
 _MOST_CONTROL_POINTS_A_ROW = 64
 _MOST_REPEATS = 8
 _MOST_ODDS = 20
@@ -36,14 +37,18 @@ class TransformConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.layout is not None) != (self.kind == "tps"):
+        if self.kind not in get_args(Kind):  # which is checked of what is read, not of what is called
+            raise UsageError(f"there is no transform {self.kind!r}; there are {', '.join(get_args(Kind))}")
+        if self.kind != "tps" and self.layout is not None:
             raise UsageError("a layout belongs to tps, and to no other transform")
-        if self.layout is not None:
-            match = _LAYOUT.fullmatch(self.layout)
+        if self.kind == "tps":
+            match = _LAYOUT.fullmatch(self.layout or "")
             if match is None or not 2 <= int(match[1] or match[2] or match[3]) <= _MOST_CONTROL_POINTS_A_ROW:
                 raise UsageError(
                     f"layout {self.layout!r} is not 'grid NxN', 'border 2xN' or 'ribbon 2xN' with N of 2 to 64"
                 )
+            if match[4] and not (float(match[4]) < 0.5 and min(int(match[5]), int(match[6])) >= 2):
+                raise UsageError(f"layout {self.layout!r}: the margin is below 0.5, of two rows and columns or more")
 
     @property
     def spec(self) -> "TransformSpec":
@@ -75,8 +80,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not (1 < self.zoom <= 1000 and 0 < self.perspective < 0.5):
             raise UsageError("limits: 1 < zoom ≤ 1000 and 0 < perspective < 0.5 are needed")
-        if min(self.turn, self.shear, self.shift, self.bend) <= 0:
-            raise UsageError("limits: turn, shear, shift and bend are positive")
+        if not all(0 < limit < math.inf for limit in (self.turn, self.shear, self.shift, self.bend)):
+            raise UsageError("limits: turn, shear, shift and bend are positive, and finite")
 
 
 class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,10 +138,11 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError("a trunk that is a sequence has one, and no other has")
         if self.sequence is not None and len(self.input_size) != 2:
             raise UsageError("a sequence sees images, not volumes")
-        if self.margin <= 0 or self.bound < 0 or min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
-            raise UsageError(
-                "margin is positive, bound not negative, hidden and channels at least 1, angle_bins at least 0"
-            )
+        if not (0.1 <= self.margin <= 10 and 0 <= self.bound < math.inf):
+            raise UsageError("margin is 0.1 to 10; bound is not negative, and finite: 0 is none")
+        if min(self.hidden, self.channels) < 1 or self.angle_bins < 0:
+            raise UsageError("hidden and channels are at least 1, angle_bins at least 0")
+        _check_sides(self.input_size)
         if (self.transform.kind == "affine3d") != (len(self.input_size) == 3):
             raise UsageError("affine3d is the transform of volumes: its net sees DxHxW, those of all others HxW")
         if self.sequence is None:
@@ -169,6 +175,7 @@ class ClassifierConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise UsageError("a classifier needs two classes or more, each with a name of its own")
         if min(self.hidden, self.channels) < 1:
             raise UsageError("hidden and channels are at least 1")
+        _check_sides(self.input_size)
         if not self.backbone:
             _check_levels(self.widths, self.input_size)
 
@@ -247,6 +254,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self._check_inside()
         if not 0 <= self.upright_odds <= _MOST_ODDS:
             raise UsageError(f"upright_odds is 0 to {_MOST_ODDS}")
+        if any(stage.votes_on_up for stage in self.stages) and not self.stages[-1].votes_on_up:
+            raise UsageError(
+                "where a stage votes on which way is up, the last one does, too: confidence is of its vote"
+            )
         sizes = [stage.input_size for stage in self.stages]
         sizes += [self.classifier.input_size] if self.classifier is not None else []
         if {len(size) for size in sizes} != {self.dims}:
@@ -293,10 +304,13 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return (self.reader or self.classifier or self.stages[-1]).input_size
 
 
+def _check_sides(input_size: Size) -> None:
+    if len(input_size) not in (2, 3) or min(input_size) < 1:
+        raise UsageError(f"nets see HxW of images or DxHxW of volumes, not {input_size}")
+
+
 def _check_levels(widths: tuple[int, ...], input_size: Size) -> None:
     if not widths or min(widths) < 1:
         raise UsageError(f"widths {widths} make no network; there is at least one, and each is positive")
-    if len(input_size) not in (2, 3):
-        raise UsageError(f"nets see HxW of images or DxHxW of volumes, not {len(input_size)} sides")
     if min(input_size) < 2 ** (len(widths) - 1):
         raise UsageError(f"an input of {input_size} is too small for {len(widths)} levels")

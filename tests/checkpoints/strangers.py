@@ -16,13 +16,19 @@ from safetensors.numpy import load_file, save_file
 
 from stn_cli.checkpoints.store import tensors_digest
 
+INSET = {"kind": "tps", "layout": "inset 2x10 by 0.9 on 32x100"}
 WEIGHTS, GRAPH = "model.safetensors", "localizer.onnx"
 DAMAGES = {}
 
 
-def damage(function):
-    DAMAGES[function.__name__] = function
-    return function
+def damage(says):
+    """What the refusal says, as a regular expression."""
+
+    def named(function):
+        DAMAGES[function.__name__] = (function, says)
+        return function
+
+    return named
 
 
 def leave(_content):
@@ -50,24 +56,24 @@ def rewrite_graph(folder, change):
     rewrite(folder)
 
 
-def in_header(name, /, **changes):
+def in_header(name, says, /, **changes):
     """A damage: other values at the top of the header."""
 
     def spoil(folder):
         rewrite(folder, header=lambda header: header.update(changes))
 
     spoil.__name__ = name
-    damage(spoil)
+    damage(says)(spoil)
 
 
-def in_stage(name, number, /, **changes):
+def in_stage(name, number, says, /, **changes):
     """A damage: other values in the architecture of a stage."""
 
     def spoil(folder):
         rewrite(folder, header=lambda header: header["model"]["stages"][number].update(changes))
 
     spoil.__name__ = name
-    damage(spoil)
+    damage(says)(spoil)
 
 
 class Payload:
@@ -83,46 +89,46 @@ class Payload:
 # Files that are none.
 
 
-@damage
+@damage("the digest of its tensors differs")
 def damaged_weights(folder):
     data = bytearray((folder / WEIGHTS).read_bytes())
     data[-1000] ^= 255
     (folder / WEIGHTS).write_bytes(data)
 
 
-@damage
+@damage("is damaged")
 def cut_weights(folder):
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
 
 
-@damage
+@damage("not a safetensors file")
 def empty_weights(folder):
     (folder / WEIGHTS).write_bytes(b"")
 
 
-@damage
+@damage("not a safetensors file")
 def huge_header(folder):
     (folder / WEIGHTS).write_bytes(b"\xff" * 64)
 
 
-@damage
+@damage("recursion")
 def header_that_is_nested_without_end(folder):
     text = b'{"__metadata__": ' + b"[" * 100_000
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text)
 
 
-@damage
+@damage("no header of ours")
 def header_that_is_a_list(folder):
     (folder / WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"[]")
 
 
-@damage
+@damage("not JSON")
 def header_that_is_not_text(folder):
     (folder / WEIGHTS).write_bytes((4).to_bytes(8, "little") + b"\xff\xfe\xfd\xfc")
 
 
-@damage
+@damage("is damaged")
 def tensor_beyond_the_file(folder):
     data = (folder / WEIGHTS).read_bytes()
     length = int.from_bytes(data[:8], "little")
@@ -133,12 +139,12 @@ def tensor_beyond_the_file(folder):
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
 
 
-@damage
+@damage("not a safetensors file")
 def pickled_weights(folder):
     (folder / WEIGHTS).write_bytes(pickle.dumps(Payload(folder / "ran")))
 
 
-@damage
+@damage("not a safetensors file")
 def torch_archive(folder):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -146,30 +152,30 @@ def torch_archive(folder):
     (folder / WEIGHTS).write_bytes(buffer.getvalue())
 
 
-@damage
+@damage("not a valid ONNX graph")
 def pickled_graph(folder):
     (folder / GRAPH).write_bytes(pickle.dumps(Payload(folder / "ran")))
     rewrite(folder)
 
 
-@damage
+@damage("no header of ours")
 def weights_without_a_header_of_ours(folder):
     save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, {"format": "pt"})
 
 
-@damage
+@damage("holds no checkpoint")
 def weights_that_are_a_pipe(folder):
     (folder / WEIGHTS).unlink()
     os.mkfifo(folder / WEIGHTS)
 
 
-@damage
+@damage("holds no checkpoint")
 def weights_that_never_end(folder):
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).symlink_to("/dev/zero")
 
 
-@damage
+@damage("is not a file")
 def graph_that_never_ends(folder):
     (folder / GRAPH).unlink()
     (folder / GRAPH).symlink_to("/dev/zero")
@@ -178,47 +184,63 @@ def graph_that_never_ends(folder):
 # Headers.
 
 
-@damage
+@damage("surrogates")
+def header_of_half_a_letter(folder):
+    tensors = load_file(folder / WEIGHTS)
+    save_file(tensors, folder / WEIGHTS, {"stn": "MARK"})
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data.replace(b'"MARK"', b'"\\ud8"'.replace(b"ud8", b"ud800"), 1))
+
+
+@damage("reads .stn.checkpoint/1")
 def newer_schema(folder):
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data.replace(b"stn.checkpoint/1", b"stn.checkpoint/9"))
 
 
-in_header("schema_that_is_no_text", schema=["stn.checkpoint/1"])
-in_header("field_that_is_not_known", on_load="import os")
-in_header("name_that_is_no_text", name=7)
-in_header("graph_elsewhere", graphs={"../../elsewhere.onnx": "0" * 64})
-in_header("no_graphs", graphs={})
-in_header("boundless_margin", crop_margin=[0.3, 2.5])
-in_header("negative_margin", crop_margin=[-0.3, 0.1])
-in_header("margin_of_three", crop_margin=[0.1, 0.1, 0.1])
-in_header("nothing_is_crooked", straight_within=1.5)
-in_header("sure_beyond_all_bounds", min_confidence=7.0)
-in_stage("monstrous_architecture", 0, hidden=10**9)
-in_stage("monstrous_first_layer", 0, trunk="fc", input_size=[1024, 1024], widths=[8192])
-in_stage("impossible_architecture", 0, widths=[])
-in_stage("negative_widths", 0, widths=[-8, 16])
-in_stage("endless_repetition", 0, repeat=10**6)
-in_stage("volume_transform", 1, transform={"kind": "affine3d"})
-in_stage("volumes_in_series_with_images", 1, transform={"kind": "affine3d"}, input_size=[16, 16, 16], angle_bins=0)
-in_stage("monstrous_volumes", 0, transform={"kind": "affine3d"}, input_size=[1024, 1024, 1024], angle_bins=0)
-in_stage("input_of_four_sides", 0, input_size=[8, 8, 8, 8])
-in_stage("transform_that_is_not_known", 1, transform={"kind": "spiral"})
-in_stage("layout_that_is_not_known", 1, transform={"kind": "tps", "layout": "ring 7"})
-in_stage("input_without_pixels", 0, input_size=[0, 0])
+in_header("schema_that_is_no_text", "its schema is", schema=["stn.checkpoint/1"])
+in_header("field_that_is_not_known", "unknown field", on_load="import os")
+in_header("name_that_is_no_text", "Expected `str`", name=7)
+in_header("graph_elsewhere", "its architecture has others", graphs={"../../elsewhere.onnx": "0" * 64})
+in_header("no_graphs", "its architecture has others", graphs={})
+in_header("boundless_margin", "crop_margin", crop_margin=[0.3, 2.5])
+in_header("negative_margin", "crop_margin", crop_margin=[-0.3, 0.1])
+in_header("margin_of_three", "crop_margin", crop_margin=[0.1, 0.1, 0.1])
+in_header("nothing_is_crooked", "straight_within", straight_within=1.5)
+in_header("sure_beyond_all_bounds", "min_confidence", min_confidence=7.0)
+in_stage("monstrous_architecture", 0, "beyond all reasonable size", hidden=10**9)
+in_stage("monstrous_first_layer", 0, "beyond all reasonable size", trunk="fc", input_size=[1024, 1024], widths=[8192])
+in_stage("impossible_architecture", 0, "make no network", widths=[])
+in_stage("negative_widths", 0, "make no network", widths=[-8, 16])
+in_stage("endless_repetition", 0, "repeat is 1 to 8", repeat=10**6)
+in_stage("volume_transform", 1, "affine3d is the transform of volumes", transform={"kind": "affine3d"})
+in_stage(
+    "volumes_in_series_with_images",
+    1,
+    "all see volumes",
+    transform={"kind": "affine3d"},
+    input_size=[16, 16, 16],
+    angle_bins=0,
+)
+in_stage("input_of_four_sides", 0, "nets see HxW", input_size=[8, 8, 8, 8])
+in_stage("transform_that_is_not_known", 1, "spiral", transform={"kind": "spiral"})
+in_stage("layout_that_is_not_known", 1, "layout .ring 7.", transform={"kind": "tps", "layout": "ring 7"})
+in_stage("margin_of_nothing", 1, "margin is 0.1 to 10", margin=1e-320)
+in_stage("inset_beyond_the_middle", 0, "margin is below 0.5", angle_bins=0, transform=INSET)
+in_stage("input_without_pixels", 0, "nets see HxW", input_size=[0, 0])
 
 
-@damage
+@damage("metrics")
 def metrics_that_are_none(folder):
     rewrite(folder, header=lambda header: header["metrics"]["overall"].update(right="very"))
 
 
-@damage
+@damage("has shape")
 def fewer_classes(folder):
     rewrite(folder, header=lambda header: header["model"]["classifier"].update(classes=["a", "b"]))
 
 
-@damage
+@damage("beyond all reasonable size")
 def thousands_of_stages(folder):
     rewrite(folder, header=lambda header: header["model"].update(stages=header["model"]["stages"][:1] * 5000))
 
@@ -226,7 +248,7 @@ def thousands_of_stages(folder):
 # Tensors.
 
 
-@damage
+@damage("not finite")
 def nan_weights(folder):
     def spoil(arrays):
         next(array for array in arrays.values() if array.ndim == 4)[0, 0, 0, 0] = np.nan
@@ -234,7 +256,7 @@ def nan_weights(folder):
     rewrite(folder, tensors=spoil)
 
 
-@damage
+@damage("not finite")
 def infinite_weights(folder):
     def spoil(arrays):
         next(array for array in arrays.values() if array.ndim == 2)[0, 0] = np.inf
@@ -242,17 +264,17 @@ def infinite_weights(folder):
     rewrite(folder, tensors=spoil)
 
 
-@damage
+@damage("is missing")
 def missing_tensor(folder):
     rewrite(folder, tensors=lambda arrays: arrays.pop(next(name for name in arrays if name.endswith("head.bias"))))
 
 
-@damage
+@damage("of no layer")
 def superfluous_tensor(folder):
     rewrite(folder, tensors=lambda arrays: arrays.update(more=np.zeros((3, 3), np.float32)))
 
 
-@damage
+@damage("has shape")
 def tensor_of_another_shape(folder):
     def spoil(arrays):
         name = next(name for name, array in arrays.items() if array.ndim == 2)
@@ -261,7 +283,7 @@ def tensor_of_another_shape(folder):
     rewrite(folder, tensors=spoil)
 
 
-@damage
+@damage("unexpected type")
 def tensor_of_another_type(folder):
     def spoil(arrays):
         name = next(name for name, array in arrays.items() if array.ndim == 2)
@@ -273,23 +295,57 @@ def tensor_of_another_type(folder):
 # Graphs.
 
 
-@damage
+@damage("No such file")
 def missing_graph(folder):
     (folder / GRAPH).unlink()
 
 
-@damage
+@damage("its digest differs")
 def graph_of_other_weights(folder):
     shutil.copy(folder / "classifier.onnx", folder / GRAPH)
 
 
-@damage
+@damage("outputs of other shapes")
 def graph_of_other_outputs(folder):
     shutil.copy(folder / "classifier.onnx", folder / GRAPH)
     rewrite(folder)
 
 
-@damage
+@damage("sparse")
+def graph_with_sparse_weights(folder):
+    def spoil(model):
+        values = helper.make_tensor("s", TensorProto.FLOAT, [1], [3.0])
+        indices = numpy_helper.from_array(np.zeros(1, np.int64), "at")
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1]))
+
+    rewrite_graph(folder, spoil)
+
+
+@damage("unknown size")
+def graph_that_grows_by_what_it_sees(folder):
+    def spoil(model):
+        constants = {"none": np.float32(0), "many": np.float32(2**28), "one": np.ones(1, np.float32)}
+        model.graph.initializer.extend(numpy_helper.from_array(np.array(v), n) for n, v in constants.items())
+        with_node(model, "ReduceMax", ["image"], ["most"], keepdims=0)
+        with_node(model, "Mul", ["most", "none"], ["zero"])
+        with_node(model, "Add", ["zero", "many"], ["count"])
+        with_node(model, "Cast", ["count"], ["whole"], to=TensorProto.INT64)
+        with_node(model, "Reshape", ["whole", "row"], ["side"])
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "row"))
+        with_node(model, "Expand", ["one", "side"], ["large"])
+
+    rewrite_graph(folder, spoil)
+
+
+@damage("not a valid ONNX graph")
+def graph_with_text_for_weights(folder):
+    def spoil(model):
+        model.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"a"]))
+
+    rewrite_graph(folder, spoil)
+
+
+@damage("not finite")
 def nan_graph(folder):
     def spoil(model):
         weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
@@ -304,18 +360,18 @@ def with_node(model, *arguments, **attributes):
     model.graph.node.append(helper.make_node(*arguments, **attributes))
 
 
-@damage
+@damage("RandomNormal")
 def graph_of_chance(folder):
     rewrite_graph(folder, lambda model: with_node(model, "RandomNormal", [], ["noise"], shape=[1]))
 
 
-@damage
+@damage("operators beyond the allowed ones: If")
 def graph_that_branches(folder):
     inner = helper.make_graph([], "inner", [], [])
     rewrite_graph(folder, lambda model: with_node(model, "If", ["image"], ["x"], then_branch=inner, else_branch=inner))
 
 
-@damage
+@damage("Execute")
 def graph_of_a_foreign_domain(folder):
     def spoil(model):
         with_node(model, "Execute", ["image"], ["x"], domain="com.example")
@@ -324,23 +380,24 @@ def graph_of_a_foreign_domain(folder):
     rewrite_graph(folder, spoil)
 
 
-@damage
+@damage("functions")
 def graph_with_functions(folder):
     def spoil(model):
-        inside = [helper.make_node("Relu", ["x"], ["y"])]
-        model.functions.append(helper.make_function("", "Relu", ["x"], ["y"], inside, [helper.make_opsetid("", 17)]))
+        inside, opset = [helper.make_node("Relu", ["x"], ["y"])], helper.make_opsetid("", 17)
+        model.functions.append(helper.make_function("unused", "Mine", ["x"], ["y"], inside, [opset]))
+        model.opset_import.append(helper.make_opsetid("unused", 1))
 
     rewrite_graph(folder, spoil)
 
 
-@damage
+@damage("data.bin")
 def graph_with_data_elsewhere(folder):
     model = onnx.load(folder / GRAPH)
     onnx.save(model, folder / GRAPH, save_as_external_data=True, location="data.bin", size_threshold=0)
     rewrite(folder)
 
 
-@damage
+@damage("1099511627776 elements")
 def graph_that_grows(folder):
     def spoil(model):
         shape = numpy_helper.from_array(np.array([1 << 20, 1 << 20], np.int64), "shape")
@@ -351,7 +408,7 @@ def graph_that_grows(folder):
     rewrite_graph(folder, spoil)
 
 
-@damage
+@damage("20084 nodes")
 def graph_of_a_million_nodes(folder):
     def spoil(model):
         model.graph.node.extend(helper.make_node("Relu", ["image"], [f"r{n}"]) for n in range(20_000))
@@ -359,7 +416,7 @@ def graph_of_a_million_nodes(folder):
     rewrite_graph(folder, spoil)
 
 
-@damage
+@damage("unknown size")
 def graph_of_volumes(folder):
     def spoil(model):
         model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
@@ -367,7 +424,7 @@ def graph_of_volumes(folder):
     rewrite_graph(folder, spoil)
 
 
-@damage
+@damage("not a valid ONNX graph")
 def graph_cut_short(folder):
     data = (folder / GRAPH).read_bytes()
     (folder / GRAPH).write_bytes(data[: len(data) // 2])

@@ -50,6 +50,14 @@ CASES = {
         {"mean": (0.4,) * 3, "deviation": (0.2,) * 3},
     ),
     "lprnet": (foreign.lprnet, "lprnet", (24, 94), 3, (0.5, 128 / 255), {}),
+    "lprnet, its blue, green and red told apart": (
+        foreign.lprnet,
+        "lprnet",
+        (24, 94),
+        3,
+        (torch.tensor([0.6, 0.5, 0.3]).reshape(3, 1, 1), torch.tensor([0.3, 0.25, 0.2]).reshape(3, 1, 1)),
+        {"mean": (0.6, 0.5, 0.3), "deviation": (0.3, 0.25, 0.2)},
+    ),
 }
 
 
@@ -165,6 +173,27 @@ def test_weights_of_another_layout_are_named():
     del torn["localization.3.bias"]
     with pytest.raises(ModelError, match="do not fit"):
         imported(torn, "pytorch-tutorial")
+
+
+SPOILT = {
+    "a scalar": ("pytorch-tutorial", foreign.tutorial, "localization.0.weight", ()),
+    "a row": ("pytorch-tutorial", foreign.tutorial, "fc_loc.0.weight", (32,)),
+    "nothing": ("pytorch-tutorial", foreign.tutorial, "localization.3.weight", (0, 8, 5, 5)),
+    "no matrix": ("lprnet", foreign.lprnet, "fc_loc.2.weight", (6,)),
+    "a bias that is a scalar": ("clova-tps", foreign.Clova, "LocalizationNetwork.localization_fc2.bias", ()),
+    "half a point": ("clova-tps", foreign.Clova, "LocalizationNetwork.localization_fc2.bias", (41,)),
+    "a row too long": ("aster", foreign.Aster, "stn_head.stn_fc2.bias", (42,)),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_weights_of_impossible_shapes_are_refused(name):
+    layout, make, tensor, shape = SPOILT[name]
+    weights = make().state_dict()
+    assert tensor in weights
+    weights[tensor] = torch.zeros(shape)
+    with pytest.raises(ModelError):
+        imported(weights, layout)
 
 
 def test_an_input_size_that_the_weights_do_not_tell_has_to_be_said():

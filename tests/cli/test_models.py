@@ -43,7 +43,8 @@ def test_a_rewritten_checkpoint_is_as_good_as_its_content(checkpoint):
 
 @pytest.mark.parametrize("name", ["nan_graph", "pickled_weights", "monstrous_architecture"])
 def test_a_strangers_checkpoint_is_checked_before_anything_is_written(checkpoint, tmp_path, name):
-    DAMAGES[name](checkpoint)
+    spoil, _ = DAMAGES[name]
+    spoil(checkpoint)
     for run in (
         stn("models", "verify", checkpoint),
         stn("rectify", SAMPLES / "rotated-1.png", "-m", checkpoint, "-o", tmp_path / "out"),

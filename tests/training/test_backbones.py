@@ -1,6 +1,7 @@
 """Classifiers of the user's own behind a transformer."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,23 @@ def huge(classes, channels):
     layers = torch.nn.Linear(channels * 256, 262200), torch.nn.Linear(262200, classes)
     return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
+class Both(torch.nn.Sequential):  # its layers could be folded, but what is between them is needed
+    def forward(self, x):
+        convolved = self[0](x)
+        return convolved + self[1](convolved)
+
+def both(classes, channels):
+    layers = Both(torch.nn.Conv2d(channels, 8, 5, stride=2), torch.nn.BatchNorm2d(8))
+    return torch.nn.Sequential(layers, torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(32, classes))
+
+class Aside(Net):
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+def aside(classes, channels):
+    return Aside(classes, channels)
+
 def breaks(classes, channels):
     raise RuntimeError("out of luck")
 """
@@ -78,8 +96,10 @@ def test_it_learns_behind_the_transformer(mine, tmp_path):
     assert np.mean([label == ("lies", "stands")[kind] for label, kind in zip(found, (0, 1) * 20, strict=True)]) > 0.9
 
 
-def test_a_checkpoint_has_what_it_computes_and_no_word_of_its_program(mine, tmp_path):
-    trainer, checkpoint = trained(dataset(), tmp_path / "run", backbone=f"{mine}:net")
+@pytest.mark.parametrize("function", ["net", "both"])
+def test_a_checkpoint_has_what_it_computes_and_no_word_of_its_program(mine, tmp_path, function):
+    changes = {"steps": 30, "validate_every": 30, "learning_rate": 1e-2}
+    trainer, checkpoint = trained(dataset(), tmp_path / "run", backbone=f"{mine}:{function}", **changes)
     with safe_open(checkpoint.path / "model.safetensors", "numpy") as tensors:
         assert not [name for name in tensors.keys() if name.startswith("classifier")]  # noqa: SIM118  it is no dict
     (tmp_path / f"{mine}.py").unlink()
@@ -106,9 +126,12 @@ def test_a_checkpoint_has_what_it_computes_and_no_word_of_its_program(mine, tmp_
         ("{}:colours", "cannot see 1 channels"),
         ("{}:breaks", "out of luck"),
         ("{}:huge", "67,123,200 weights"),
+        ("{}:aside", "makes tuple of two images"),
+        ("broken_{}:net", "division by zero"),
     ],
 )
 def test_one_that_does_not_fit_is_a_usage_error(mine, name, what):
+    Path(f"broken_{mine}.py").write_text("1 / 0", encoding="utf-8")
     with pytest.raises(UsageError, match=what):
         backbone(name.format(mine), classes=2, channels=1, size=(16, 16))
 
