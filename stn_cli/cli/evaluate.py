@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stn_cli.cli.output import errors_reported, result, say
+from stn_cli.cli.output import errors_reported, json_result, result, say
 from stn_cli.cli.parsing import GroupByOption, LabelsOption
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def evaluate(
             write_atomically(out / "evaluation.json", evaluation.to_json())
             sheet = contact_sheet(engine, examples, worst_of(cases, worst))
             write_atomically(out / "worst.png", encode(sheet, "PNG").data)
-        for line in [evaluation.to_json().decode().rstrip()] if json else _table(evaluation):
+        if json:
+            json_result(evaluation.to_json().decode().rstrip())
+            return
+        for line in _table(evaluation):
             result(line)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stn_cli.cli.output import errors_reported, result, say
+from stn_cli.cli.output import errors_reported, json_result, result, say
 
 if TYPE_CHECKING:
     from stn_cli.rectify.record import TransformRecord
@@ -47,7 +47,10 @@ def inspect(
         inspection = inspected(image, engine, RectifyOptions(always=always))
         write_picture(inspection, target)
         say(f"{image} -> {target}")
-        for line in [inspection.record.to_json().decode()] if json else _table(inspection.record):
+        if json:
+            json_result(inspection.record.to_json().decode())
+            return
+        for line in _table(inspection.record):
             result(line)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stn_cli.cli.output import errors_reported, result, say
+from stn_cli.cli.output import errors_reported, json_result, result, say
 
 if TYPE_CHECKING:
     from stn_cli.checkpoints import Checkpoint
@@ -25,7 +25,7 @@ def list_models(json: AsJson = False) -> None:
         for checkpoint in bundled_models():
             header = checkpoint.header
             if json:
-                result(_json({"name": header.name, "description": header.description, "bytes": checkpoint.size}))
+                json_result(_json({"name": header.name, "description": header.description, "bytes": checkpoint.size}))
             else:
                 result(f"{header.name:10} {_kinds(checkpoint):24} {_megabytes(checkpoint)}  {header.description}")
 
@@ -39,7 +39,7 @@ def info(name: Name, json: AsJson = False) -> None:
         checkpoint = open_checkpoint(name)
         header = checkpoint.header
         if json:
-            result(_json({"path": str(checkpoint.path), "sha256": checkpoint.sha256, "header": header}))
+            json_result(_json({"path": str(checkpoint.path), "sha256": checkpoint.sha256, "header": header}))
             return
         result(f"{header.name}: {header.description}")
         result(f"  folder      {checkpoint.path}")

@@ -1,28 +1,55 @@
 """What the user sees. stdout carries results alone; everything else goes to stderr."""
 
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 
-from stn_cli.errors import EXIT_INTERRUPTED, StnError
+from stn_cli.errors import EXIT_INTERRUPTED, StnError, StorageError
 
 
 def result(line: str) -> None:
-    """A line of results, to stdout. If its reader has gone (`| head`), the work goes on without it."""
+    """A line of results, to stdout. If its reader has gone (`| head`), the work goes on without it.
+
+    Raises StorageError if it cannot be written.
+    """
     try:
-        sys.stdout.write(printable(line) + "\n")
-        sys.stdout.flush()
+        _write(sys.stdout, printable(line) + "\n")
+    except OSError as error:
+        _write_nowhere(sys.stdout)
+        raise StorageError(f"cannot write the results: {error.strerror}") from error
+
+
+def json_result(text: str) -> None:
+    """JSON as a result: what a terminal should not see, or a pipe cannot hold, is escaped as JSON has it."""
+    knows_all = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    kept = (c == "\n" or (c.isprintable() and (knows_all or c.isascii())) for c in text)
+    result("".join(c if keep else json.dumps(c)[1:-1] for c, keep in zip(text, kept, strict=True)))
+
+
+def say(line: str, *, in_place: bool = False) -> None:
+    """A line for the person at the terminal, to stderr, as long as anybody reads it; or in the place of the last."""
+    try:
+        _write(sys.stderr, f"\r{printable(line)}" if in_place else f"{printable(line)}\n")
+    except OSError:
+        _write_nowhere(sys.stderr)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere(stream)
 
 
-def say(line: str) -> None:
-    """A line for the person at the terminal, to stderr."""
-    sys.stderr.write(printable(line) + "\n")
+def _write_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printable(text: str) -> str:

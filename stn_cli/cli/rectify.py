@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stn_cli.cli.output import errors_reported, one_line, result, say, shorten
+from stn_cli.cli.output import errors_reported, json_result, one_line, result, say, shorten
 from stn_cli.cli.stopping import GentleStop, stops_gently
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _show_plan(
         skipped += why is not None
         if json:
             entry = {"source": path_text(job.source.path), "output": path_text(job.target)}
-            result(msgspec.json.encode({**entry, "skip": why is not None, "reason": why}).decode())
+            json_result(msgspec.json.encode({**entry, "skip": why is not None, "reason": why}).decode())
         else:
             result(one_line(f"{job.source.path} -> {job.target}{'' if why is None else f'  (skipped: {why})'}"))
     if not quiet:
@@ -293,7 +293,7 @@ class _Reporter:
         self.last = None if record.output is None else record.output.path
         self.damaged += record.source.damage is not None
         if self.json:
-            result(record.to_json().decode())
+            json_result(record.to_json().decode())
         if record.error is not None:
             self.errors.append(record)
             say(f"failed: {shorten(record.source.path)}: {record.error.message}")

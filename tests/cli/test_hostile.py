@@ -75,6 +75,7 @@ NAMES = [
     b"n" * 251 + b".png",
     " ünïcödé  .png".encode(),
     "right\u202eto-left.png".encode(),
+    "no\xa0break, soft\xadhyphen \U0001fae9.png".encode(),
     b"-o.png",
     b"'quotes\"$(touch ran).png",
     b"{braces} %s.png",
@@ -100,6 +101,38 @@ def test_names_are_shown_escaped_and_recorded_without_loss(tmp_path, is_broken):
         made = [os.fsencode(path.name) for path in (tmp_path / "out").iterdir()]
         assert sorted(made) == sorted([*NAMES, b"theta.jsonl"])
     assert not (tmp_path / "ran").exists()
+
+
+def test_results_are_json_also_where_a_pipe_knows_no_letters(tmp_path):
+    (tmp_path / "größe\xa0\U0001f600.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "stn_cli", "rectify", ".", "-m", "digits", "-o", "out", "--json"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert json.loads(run.stdout.decode("ascii"))["source"]["path"] == "größe\xa0\U0001f600.png"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_that_cannot_be_written_end_the_run_with_a_reason(tmp_path):
+    command = [sys.executable, "-m", "stn_cli", "models", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert run.returncode == 8, run.stderr
+    assert b"cannot write the results: No space left" in run.stderr
+
+
+def test_the_work_goes_on_when_nobody_reads_what_is_said(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(30):
+        (tmp_path / "in" / f"{number}.png").write_bytes((SAMPLES / "rotated-1.png").read_bytes())
+    command = [sys.executable, "-m", "stn_cli", "rectify", "in", "-m", "digits", "-o", "out", "-v"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(command, cwd=tmp_path, env=environment, stderr=writer, check=False)
+    os.close(writer)
+    assert run.returncode == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 30
 
 
 def test_an_input_that_vanishes_or_may_not_be_read_is_a_failure_of_its_own(tmp_path):
