@@ -1,5 +1,6 @@
 """From the paths a user names to the files to work on."""
 
+import fnmatch
 import functools
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def _list(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_input_name(name: str, known: Container[str]) -> bool:
-    return f".{name.rpartition('.')[2].lower()}" in known and not is_output(name)
+    return os.path.splitext(name)[1].lower() in known and not is_output(name)  # noqa: PTH122  of many names
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -127,17 +128,30 @@ def _match(pattern: Path, excluded: str | None, known: Container[str]) -> Iterat
         return
     prefix, rest = Path(*parts[:first]), parts[first:]
     if rest[-1] == "**":
-        rest = (*rest, "*")  # Path.glob gives folders only for a last `**`, until Python 3.13
-    try:
-        paths = list(prefix.glob("/".join(rest)))
-    except ValueError as error:
-        raise UsageError(f"{pattern} is no pattern: {error}", remedy="`**` stands alone between slashes.") from error
-    if excluded is not None and Path(os.path.realpath(prefix)).is_relative_to(excluded):
+        rest = (*rest, "*")
+    if any("**" in part and part != "**" for part in rest):
+        raise UsageError(f"{pattern} is no pattern", remedy="`**` stands alone between slashes.")
+    real = os.path.realpath(prefix)
+    if excluded is not None and Path(real).is_relative_to(excluded):
         excluded = None  # the output folder holds all that was asked for
-    for path in paths:
-        relative = PurePosixPath(*path.relative_to(prefix).parts)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or not _is_input_name(path.name, known) or not _may_be_file(path):
+    if prefix.is_dir():
+        yield from _matching(rest, Source(prefix, PurePosixPath()), real, excluded, known)
+
+
+def _matching(
+    parts: Sequence[str], folder: Source, real: str, excluded: str | None, known: Container[str]
+) -> Iterator[Source]:
+    """The images below a folder that the parts of a pattern match; as in `_walk`."""
+    part, *behind = parts
+    if part == "**":
+        yield from _matching(behind, folder, real, excluded, known)
+    for entry in _list(folder.path):
+        if entry.name.startswith(".") or not (part == "**" or fnmatch.fnmatch(entry.name, part)):
             continue
-        if excluded is None or not Path(os.path.realpath(path.parent)).is_relative_to(excluded):
-            yield Source(path, relative)
+        here = Source(folder.path / entry.name, folder.relative / entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            child, left = f"{real}{os.sep}{entry.name}", parts if part == "**" else behind
+            if left and child != excluded:
+                yield from _matching(left, here, child, excluded, known)
+        elif not behind and _is_input_name(entry.name, known) and _is_file(entry):
+            yield here

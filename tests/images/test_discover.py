@@ -11,7 +11,16 @@ from stn_cli.images import Source, discover
 def tree(tmp_path):
     """Image names at three depths, among things that are no input."""
     names = ["b.png", "a.JPG", "sub/c.tif", "sub/deep/d.webp", "sub/img[1].bmp"]
-    others = ["notes.txt", ".hidden.png", ".git/e.png", "b.rectified.png", "b.rectified.json", "b.inspect.png", "noext"]
+    others = [
+        "notes.txt",
+        ".hidden.png",
+        ".git/e.png",
+        "b.rectified.png",
+        "b.rectified.json",
+        "b.inspect.png",
+        "noext",
+        "png",
+    ]
     for name in names + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -78,6 +87,16 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(tree):
     assert "link.png" in found
     assert {"dangling.png", "loop.png"} <= set(found)  # to fail by name, not to be lost in silence
     assert len(found) == 8
+    assert relatives(discover([tree / "**/*"])) == found
+    assert relatives(discover([tree / "*/*.tif"])) == ["sub/c.tif"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*", "*/*", "sub/*/*.webp", "s?b/**/d*", "**/sub/*.tif", "**/**/*.webp"])
+def test_patterns_match_what_pathlib_matches(tree, pattern):
+    expected = {path for path in tree.glob(pattern) if path.suffix.lower() in (".png", ".jpg", ".tif", ".webp", ".bmp")}
+    expected = {path for path in expected if not any(p.startswith(".") for p in path.relative_to(tree).parts)}
+    expected = {path for path in expected if not any(x in path.name for x in (".rectified.", ".inspect."))}
+    assert {source.path for source in discover([tree / pattern])} == expected
 
 
 def test_output_folder_is_left_out(tree, monkeypatch):
@@ -109,8 +128,9 @@ def test_unreadable_folder(open_folder, ordinary_user):
     with ordinary_user():
         assert relatives(discover([open_folder])) == ["sub/a.png"]
     (open_folder / "sub").chmod(0)
-    with ordinary_user(), pytest.raises(StorageError, match="sub"):
-        discover([open_folder])
+    for given in (open_folder, open_folder / "**" / "*.png"):
+        with ordinary_user(), pytest.raises(StorageError, match="sub"):
+            discover([given])
 
 
 def test_folder_that_cannot_be_listed(tree, monkeypatch):
