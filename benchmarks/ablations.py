@@ -112,7 +112,7 @@ def measured(data: Path, work: Path, transform: str, variant: str, seed: int, st
 
 def _outcome(trainer: Trainer) -> dict[str, Any]:
     log = [json.loads(line) for line in (trainer.run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    halfway, overall = (entry["validation"]["overall"] for entry in log if "validation" in entry)
+    halfway, *_, overall = (entry["validation"]["overall"] for entry in log if "validation" in entry)
     overall["accuracy_halfway"] = halfway["accuracy"]
     symptoms = [entry["warning"] for entry in log if "warning" in entry]
     return {**{name: overall[name] for name in KEPT if name in overall}, "symptoms": symptoms}

@@ -219,14 +219,11 @@ def load_or_render(name: str, folder: Path, mnist: tuple[np.ndarray, np.ndarray]
         unrectified.append(shrink(image))
         true_pose.append(warp(pixels, matrix, SIDE))
     result = DigitSet(folder, labels[:count], np.array(matrices), np.array(unrectified), np.array(true_pose))
-    linear = result.matrices[:, :2, :2]
     np.savez_compressed(  # last: it marks the set as complete
         truth_path,
         made_with=made_with,
         label=result.labels,
         matrix=result.matrices,
-        angle=np.degrees(np.arctan2(linear[:, 1, 0], linear[:, 0, 0])),
-        scale=np.sqrt(np.linalg.det(linear)),
         unrectified=result.unrectified,
         true_pose=result.true_pose,
     )

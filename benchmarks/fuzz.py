@@ -32,7 +32,7 @@ from stn_cli.checkpoints.store import tensors_digest
 from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size
 from stn_cli.engines.engine import small_copy
 from stn_cli.engines.onnx_engine import OnnxEngine
-from stn_cli.errors import ImageError, ModelError, StnError, StorageError, TrainingDataError, UsageError
+from stn_cli.errors import ImageError, ModelError, StnError, TrainingDataError, UsageError
 from stn_cli.images import FileData, decode_data, encode
 from stn_cli.images.encode import output_format
 from stn_cli.images.formats import RECORDS, readable
@@ -343,7 +343,7 @@ def escape(kind: str, number: int, inputs: Inputs) -> str | None:
     """What escaped from one case, or None."""
     try:
         KINDS[kind](inputs, random.Random(f"{kind} {number}"))
-    except (StnError, StorageError) as error:
+    except StnError as error:
         return f"{type(error).__name__} where another error is documented: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

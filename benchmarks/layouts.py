@@ -30,7 +30,7 @@ ASPECTS = (1.5, 9.0)
 
 
 def stray(scene: TextScene, name: str) -> dict[str, float]:
-    """Return mean and 95 % quantile of the largest error a word, and the share of words where the spline folds."""
+    """Return median and 95 % quantile of the largest error a word, and the share of words where the spline folds."""
     layout, points = layout_from_name(name), grid((17, 33))
     errors, folds = [], []
     for seed in range(COUNT):

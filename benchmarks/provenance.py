@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "onnxruntime", "numpy", "opencv-python-headless", "pillow"
 
 def provenance(benchmark: str, argv: Sequence[str]) -> dict[str, Any]:
     """Date, command, commit, machine and versions; of absolute paths only the last part."""
-    relative = [re.sub(r"(?<![^=])/(\S*/)?", "", argument) for argument in argv]
+    relative = [re.sub(r"(?<![^=])/(\S*/)?", "", argument.rstrip("/")) for argument in argv]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *relative]),

@@ -12,6 +12,7 @@ and of those that a recogniser (see `recognisers`) reads rightly when they are c
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -147,8 +148,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "renders.json")
     args = parser.parse_args(argv)
     header = open_checkpoint(args.model).header
-    folder = args.work / f"renders.{args.count}"
-    rows = write_renders(args.fonts, msgspec.convert(header.training["config"], TrainConfig), folder, args.count)
+    config = msgspec.convert(header.training["config"], TrainConfig)
+    drawn = hashlib.sha256(msgspec.json.encode((config.text, config.canvas, str(args.fonts)))).hexdigest()[:8]
+    folder = args.work / f"renders.{args.count}.{drawn}"
+    rows = write_renders(args.fonts, config, folder, args.count)
     clear = legible(rows, folder, header.crop_margin, CachedReader(args.reader, args.work / "readings", 1))
     stn_rectify(folder / "images", folder / "out", args.model, ["--always"])
     records = records_of(folder / "out", [f"{index:05d}.png" for index in range(len(rows))])
