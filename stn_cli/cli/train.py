@@ -80,8 +80,8 @@ def train(
     precision: Annotated[Literal["float32", "bf16"] | None, typer.Option(help="Of the networks.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; auto takes a CUDA device if there is one.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that draw samples.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Threads of the networks. Default: one a core.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the networks. Default: one a core.")] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Train the same network without the transformer, too.")
     ] = False,
@@ -131,8 +131,8 @@ def train(
             for line in understood(planned):
                 say(line)
         if dry_run:
-            if planned.config.text is None:  # words would have to be rendered first
-                say(f"time       {_time_needed(planned)}")
+            if planned.config.text is None and not quiet:  # words would have to be rendered first
+                say(f"time       {_time_needed(planned)}{', and less again for the baseline' if baseline else ''}")
             return
         watchers = [] if quiet else [Terminal(live=sys.stderr.isatty())]
         with stops_gently() as stop:

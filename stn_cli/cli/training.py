@@ -1,6 +1,5 @@
 """What is said of a training run: what was understood of the data, and how it goes."""
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -48,7 +47,7 @@ def _data(dataset: "Dataset") -> Iterator[str]:
     yield f"data       {dataset.layout}: {', '.join(parts)}"
     yield f"split      {dataset.split}"
     sizes = [image.shape[:-1] for image in dataset.train.images]
-    low, high = min(sizes), max(sizes)
+    low, high = (tuple(each(sides) for sides in zip(*sizes, strict=True)) for each in (min, max))
     grey = sum(image.shape[-1] == 1 for image in dataset.train.images)
     colours = "grey" if grey == len(sizes) else "colour" if not grey else "grey and colour"
     span = _size(low) if low == high else f"{_size(low)} to {_size(high)}"
@@ -114,21 +113,22 @@ class Terminal(Watcher):
 
     def __init__(self, *, live: bool) -> None:
         self.live = live
-        self.first: tuple[int, float] | None = None
+        self.first = 0, 0.0
 
     def started(self, trainer: "Trainer") -> None:
+        self.first = trainer.step, time.monotonic()
         if trainer.step:
             self._say(f"{'was finished' if trainer.is_over() else 'goes on'} at step {trainer.step}")
 
     def stepped(self, trainer: "Trainer", means: dict[str, float]) -> None:
         config, step = trainer.config, trainer.step
-        first_step, started = self.first = self.first or (step - 1, time.monotonic())
+        first_step, started = self.first
         if not (step % (10 if self.live else 100) == 0 or step == config.steps):
             return
         seconds = (time.monotonic() - started) / (step - first_step)
         left, rate = seconds * (config.steps - step) / 60, config.batch_size / max(seconds, 1e-9)
         line = f"step {step}/{config.steps}  loss {means['loss']:.4f}  {rate:.0f} images/s  {left:.1f} min left"
-        sys.stderr.write(f"\r{line}" if self.live else f"{line}\n")
+        say(line, in_place=self.live)
 
     def validated(self, trainer: "Trainer", validation: "Validation") -> None:
         self._say(f"step {trainer.step}: {measures(validation.overall)}")
@@ -137,6 +137,4 @@ class Terminal(Watcher):
         self._say(f"warning: {text}")
 
     def _say(self, line: str) -> None:
-        if self.live:
-            sys.stderr.write("\n")
-        say(line)
+        say(f"\n{line}" if self.live else line)

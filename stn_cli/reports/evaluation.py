@@ -271,7 +271,7 @@ def _spread(values: Sequence[float] | np.ndarray) -> Spread:
 
 
 def _calibration(cases: Sequence[Case]) -> Calibration | None:
-    judged = [case for case in cases if case.is_right is not None]
+    judged = [case for case in cases if case.is_labelled] or [case for case in cases if case.is_right is not None]
     if not judged:
         return None
     sure = np.array([case.sure for case in judged])

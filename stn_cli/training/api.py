@@ -83,8 +83,9 @@ def plan(
     wishes = wishes or Wishes()
     if "text" in given:
         return Plan(*_of_text(data, given, wishes), resources)
-    checked = _converted({**given, "stages": given.get("stages") or msgspec.to_builtins(TrainConfig().stages)})
-    reading = _reading(checked, wishes, _wants_volumes(given, wishes))
+    usual = {"stages": msgspec.to_builtins(TrainConfig().stages), "objectives": ["classify"]}  # which allows most
+    checked = _converted({**given, **{name: given.get(name) or value for name, value in usual.items()}})
+    reading = _reading(checked, given.get("objectives") or (), wishes, _wants_volumes(given, wishes))
     dataset = _read(data, reading)
     config = suited(dataset, given, wishes)
     if config.canvas > reading.longest_side:
@@ -175,10 +176,10 @@ def _wants_volumes(given: dict[str, Any], wishes: Wishes) -> bool | None:
     return stages[0].transform.kind == "affine3d" if stages else None
 
 
-def _reading(config: TrainConfig, wishes: Wishes, volumes: bool | None) -> Reading:
+def _reading(config: TrainConfig, objectives: Sequence[str], wishes: Wishes, volumes: bool | None) -> Reading:
     means: Literal["class", "text"] | None = None
-    if "classify" in config.objectives or "read" in config.objectives:
-        means = "class" if "classify" in config.objectives else "text"
+    if "classify" in objectives or "read" in objectives:
+        means = "class" if "classify" in objectives else "text"
     return Reading(
         labels=None if config.labels is None else Path(config.labels),
         label_means=means,

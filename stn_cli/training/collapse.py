@@ -19,16 +19,26 @@ _IDENTITY = {"zoom_mean": (1.0, 0.02), "turn_mean": (0.0, 1.0), "x_mean": (0.0, 
 def symptoms(measures: dict[str, float], progress: float) -> Iterator[Symptom]:
     """What measures of held-out images (see `validation`) say is amiss; `progress` is the share of the steps made.
 
-    Zoomed out, black and stuck are told at any time; standing still after half of the steps, since every transformer
-    starts at the identity.
+    Zoomed out, beside the image, blank and stuck are told at any time; standing still after half of the steps, since
+    every transformer starts at the identity.
     """
-    if measures["zoom_mean"] > _ZOOMED_OUT or measures["out_of_frame"] > _OUTSIDE:
+    if measures["zoom_mean"] > _ZOOMED_OUT:
         yield Symptom(
             f"zoomed out: crops show {measures['zoom_mean']:.1f} times the width of the image, and "
             f"{measures['out_of_frame']:.0%} of them lies outside of it",
             "raise penalties.out_of_frame, or lower limits.zoom and localizer_scale",
         )
-    if measures["zoom_mean"] < _DOT or measures["contrast"] < _FLAT:
+    elif measures["out_of_frame"] > _OUTSIDE:
+        yield Symptom(
+            f"beside the image: {measures['out_of_frame']:.0%} of the crops lies outside of it",
+            "raise penalties.out_of_frame, or lower limits.shift and localizer_scale",
+        )
+    if measures["zoom_mean"] < _DOT:
+        yield Symptom(
+            f"a dot: crops show {measures['zoom_mean']:.0%} of the width of the image",
+            "lower limits.zoom and localizer_scale",
+        )
+    elif measures["contrast"] < _FLAT:
         yield Symptom(
             f"blank: crops have {measures['contrast']:.0%} of the contrast of the images",
             "lower limits.zoom, limits.shift and localizer_scale",

@@ -100,6 +100,9 @@ class Penalties(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise UsageError("penalties are not negative")
 
 
+_LAYOUTS_OF_WORDS = {None, "border 2x10", "ribbon 2x10"}
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training run.
 
@@ -221,10 +224,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("0 < validation_share < 1, 0 ≤ ema < 1 and 0 ≤ min_confidence ≤ 1 are needed")
         if not 0 <= self.cooldown <= 1:
             raise UsageError("cooldown is a share of the steps, 0 to 1")
-        if self.text is not None and self.objectives != ("straighten",):
-            raise UsageError("rendered words have no classes: their objective is straighten")
-        if self.text is not None and self.channels != 1:
-            raise UsageError("rendered words are grey: the channels of all stages are 1")
+        if self.text is not None:
+            self._check_text()
         if not 0 <= self.frozen < len(self.stages) or (self.frozen and self.text is None):
             raise UsageError("frozen is less than the number of stages, and 0 but for rendered words")
         if self.right <= 0 or min(*self.crop_margin, self.straight_within) < 0:
@@ -233,6 +234,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("weights of objectives are not negative")
         if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0 or self.localizer_scale < 0:
             raise UsageError("learning_rate and clip are positive, weight_decay and localizer_scale are not negative")
+
+    def _check_text(self) -> None:
+        if self.objectives != ("straighten",):
+            raise UsageError("rendered words have no classes: their objective is straighten")
+        if self.channels != 1:
+            raise UsageError("rendered words are grey: the channels of all stages are 1")
+        if not {stage.transform.layout for stage in self.stages} <= _LAYOUTS_OF_WORDS:
+            raise UsageError("splines of rendered words have the layout border 2x10 or ribbon 2x10, as the words have")
 
     def _check_objectives(self) -> None:
         if not self.objectives or set(self.objectives) - set(OBJECTIVES):

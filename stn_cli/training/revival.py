@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.networks.localization import LocalizationNet
-from stn_cli.networks.model import Rectifier
+from stn_cli.networks.model import InsideLocalizer, Rectifier
 
 _PART = 128
 
@@ -20,7 +20,8 @@ def revive(model: Rectifier, images: Float[Tensor, "n c h w"], *, first: int = 0
     A rectified unit is dead if it fires on none of the images: no gradient reaches it any more. The layer behind it
     forgets it, so that the model still predicts what it did.
     """
-    layers = [layer for stage in list(model.transformer.stages)[first:] for layer in _hidden_layers(stage.localizer)]
+    stages = [stage for transformer in model.transformers for stage in list(transformer.stages)[first:]]
+    layers = [layer for stage in stages for layer in _hidden_layers(stage.localizer)]
     fires = [torch.zeros(linear.out_features, dtype=torch.bool) for linear, _, _ in layers]
     with ExitStack() as hooks, torch.no_grad():
         for number, (_, rectifier, _) in enumerate(layers):
@@ -32,7 +33,8 @@ def revive(model: Rectifier, images: Float[Tensor, "n c h w"], *, first: int = 0
         training = model.training
         model.eval()
         for part in torch.split(images, _PART):
-            model.transformer.locate(part)
+            for transformer in model.transformers:
+                transformer.locate(part)
         model.train(training)
         for (linear, _, behind), alive in zip(layers, fires, strict=True):
             fresh = nn.Linear(linear.in_features, linear.out_features)
@@ -44,6 +46,7 @@ def revive(model: Rectifier, images: Float[Tensor, "n c h w"], *, first: int = 0
 
 def _hidden_layers(localizer: Any) -> Iterator[tuple[nn.Linear, nn.ReLU, nn.Linear]]:
     """Each hidden layer with its rectifier and the layer behind it."""
+    localizer = localizer.net if isinstance(localizer, InsideLocalizer) else localizer
     if not isinstance(localizer, LocalizationNet) or localizer.config.trunk != "conv":
         return
     chains = [[*localizer.trunk, localizer.head], [] if localizer.votes is None else [*localizer.votes]]

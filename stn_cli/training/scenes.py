@@ -136,11 +136,12 @@ def _placed(
     within_frame = np.diag([width / max(height, width), height / max(height, width), 1.0])
     to_canvas = _to_pixels(pixels, pixels) @ truth @ within_frame @ np.linalg.inv(_to_pixels(height, width))
     values = image[..., 0].astype(np.float32) / 255 if ink else np.ones((height, width), np.float32)
-    alpha = cv2.warpPerspective(values, to_canvas, (pixels, pixels), flags=interpolation)
+    alpha = np.clip(cv2.warpPerspective(values, to_canvas, (pixels, pixels), flags=interpolation), 0, 1)
     if ink:
-        return np.clip(alpha, 0, 1), None
+        return alpha, None
     colours = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    warped = cv2.warpPerspective(colours, to_canvas, (pixels, pixels), borderMode=cv2.BORDER_REPLICATE)
+    size, border = (pixels, pixels), cv2.BORDER_REPLICATE
+    warped = cv2.warpPerspective(colours, to_canvas, size, flags=interpolation, borderMode=border)
     return alpha, warped.astype(np.float32)
 
 

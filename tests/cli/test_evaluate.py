@@ -10,7 +10,7 @@ import pytest
 
 from stn_cli.engines.engine import Location
 from stn_cli.geometry import Affine
-from stn_cli.reports.evaluation import Case, _theta, edit_distance, worst
+from stn_cli.reports.evaluation import Case, _calibration, _theta, edit_distance, worst
 from tests.running import SAMPLES, stn
 
 
@@ -130,6 +130,19 @@ def test_the_worst_are_wrong_and_sure_of_it():
         case(3, right=False, sure=0.99, iou=0.95),
     ]
     assert [one.number for one in worst(cases, 3)] == [3, 1, 2]
+
+
+def test_confidence_in_labels_is_not_mixed_with_that_in_poses():
+    pose = Case(1, Location(None, 0.0, "a", 0.0), None, None, 0.0, 1.0)
+    found = _calibration([pose, case(0, right=True, sure=1.0), *[pose] * 8])
+    assert (found.of, found.expected_error, found.brier) == ("label", 0.0, 0.0)
+    assert _calibration([pose]).of == "pose"
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, "nan"])
+def test_a_share_that_holds_none_or_all_out_is_refused(share):
+    run = stn("evaluate", "digits", SAMPLES, "--validation-share", share)
+    assert run.returncode == 2, run.stderr
 
 
 @pytest.mark.parametrize("parts", [("validation", "test"), ("test",)])

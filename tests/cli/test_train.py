@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
+from stn_cli.cli.training import Terminal
+from stn_cli.training.config import TrainConfig
 from tests.running import ROOT, SAMPLES, records, stn
 
 CONFIG = """
@@ -102,6 +105,23 @@ def test_the_same_command_again_changes_nothing(bars, config, tmp_path):
     other = stn("train", bars, "-o", tmp_path / "run", "--config", config, "--seed", "5")
     assert other.returncode == 2
     assert "another configuration: " in other.stderr
+
+
+def test_the_rate_is_that_of_the_run_that_is_watched(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    terminal, config = Terminal(live=False), TrainConfig(steps=400, batch_size=10)
+    for first in (200, 0):  # one that goes on, then its baseline
+        trainer = SimpleNamespace(step=first, config=config, is_over=lambda: False)
+        terminal.started(trainer)
+        while trainer.step < 400:
+            trainer.step += 1
+            now[0] += 0.5
+            terminal.stepped(trainer, {"loss": 1.0})
+        now[0] += 1000
+    lines = [line for line in capsys.readouterr().err.splitlines() if "images/s" in line]
+    assert len(lines) == 6
+    assert all("  20 images/s" in line for line in lines)
 
 
 def state(folder):

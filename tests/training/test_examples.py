@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import struct
 import tarfile
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_an_archive_of_class_folders_is_read_like_the_folder(tmp_path):
     archive = read([tar(tmp_path / "all.tar", CLASSES)])
     assert known(archive, archive.validation) == known(folder, folder.validation)
     assert known(archive) == EXPECTED
+
+
+def test_a_class_is_called_what_json_can_hold(tmp_path):
+    for name in (b"caf\xe9", b"tea"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        for level in range(4):
+            (folder / f"{level}.png").write_bytes(png(10 * len(name) + level))
+    dataset = read([tmp_path])
+    assert dataset.classes == ("caf\\xe9", "tea")
+    json.dumps([*dataset.train.names, *dataset.classes]).encode()
+    (tmp_path / "labels.jsonl").write_text(
+        '{"file": "tea/0.png", "class": "\\ud800"}\n{"file": "tea/1.png", "class": "b"}\n'
+    )
+    assert read([tmp_path]).classes == ("\\ud800", "b")
 
 
 def test_shards_of_webdataset_in_a_folder(tmp_path):

@@ -92,6 +92,14 @@ def test_options_go_before_the_configuration_or_are_refused():
         suited(data, {**SMALL, "stages": stages}, Wishes(transform=TransformConfig("similarity")))
 
 
+@pytest.mark.parametrize("entries", [{"heads": 2}, {"bypassed": True}])
+def test_a_configuration_is_of_what_the_data_lends_itself_to(entries, tmp_path):
+    for number in range(4):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "ab"[number % 2] / f"{number}.png"), np.full((20, 20), number, np.uint8))
+    assert plan([tmp_path], entries).config.objectives == ("classify",)
+
+
 def test_images_are_kept_as_large_as_crops_of_them_are_to_be(tmp_path):
     for number in range(6):
         image = np.random.default_rng(number).integers(0, 256, (200, 200), dtype=np.uint8)
@@ -366,9 +374,9 @@ IDENTITY = {name: 0.0 for name in HEALTHY if name.endswith("_spread")} | {"zoom_
     [
         ({}, 1.0, []),
         ({"zoom_mean": 2.5, "out_of_frame": 0.7}, 0.1, ["zoomed out"]),
-        ({"out_of_frame": 0.9}, 0.1, ["zoomed out"]),
+        ({"out_of_frame": 0.9}, 0.1, ["beside the image"]),
         ({"contrast": 0.02}, 0.1, ["blank"]),
-        ({"zoom_mean": 0.05}, 0.1, ["blank"]),
+        ({"zoom_mean": 0.05}, 0.1, ["a dot"]),
         ({"saturated": 0.8}, 0.1, ["stuck"]),
         ({"fold": 0.5}, 0.1, ["folded"]),
         (IDENTITY, 0.4, []),

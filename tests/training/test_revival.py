@@ -1,8 +1,9 @@
 """Dead hidden units begin anew, and nothing else changes."""
 
+import pytest
 import torch
 
-from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.model import Rectifier
 from stn_cli.training.revival import revive
 
@@ -47,6 +48,19 @@ def test_dead_units_fire_again_and_the_outputs_stay():
     loss = sum(output.sum() for output in (model.transformer.locate(images).transform.theta,))
     loss.backward()
     assert (net.head.weight.grad[:, :5] != 0).any()
+
+
+@pytest.mark.parametrize("changes", [{"heads": 2}, {"insert_at": 1}])
+def test_units_of_all_heads_and_inside_classifiers_fire_again(changes):
+    stage = LocalizerConfig(
+        transform=TransformConfig("affine"), input_size=(16, 16), widths=(4, 8), hidden=6, channels=1
+    )
+    classifier = ClassifierConfig(classes=("a", "b"), input_size=(16, 16), widths=(4, 8), hidden=4, channels=1)
+    model = Rectifier(ModelConfig(stages=(stage,), classifier=classifier, fit="stretch", **changes))
+    for transformer in model.transformers:
+        net = transformer.stages[0].localizer
+        (net.net if changes.get("insert_at") else net).trunk[2].bias.data[:3] = -100.0
+    assert revive(model, torch.rand(20, 1, 16, 16)) >= 3 * len(model.transformers)
 
 
 def test_living_units_and_frozen_stages_are_left_alone():

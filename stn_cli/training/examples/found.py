@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from stn_cli.errors import ImageError
+from stn_cli.errors import ImageError, UsageError
 from stn_cli.images import FileData, decode_data
 from stn_cli.images.volumes import decode_volume
 from stn_cli.training.examples.files import Files
@@ -34,6 +34,10 @@ class Reading:
     validation_share: float = 0.1
     longest_side: int = 96
     volumes: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise UsageError("the share that is held out is more than 0 and less than 1")
 
 
 class Entry(NamedTuple):

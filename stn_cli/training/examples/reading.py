@@ -267,7 +267,13 @@ def _class_folder(name: str) -> str | None:
 
 
 def _with_folder(row: Row, name: str) -> Row:
-    return replace(row, class_name=_class_folder(name))
+    folder = _class_folder(name)
+    return replace(row, class_name=None if folder is None else _as_text(folder))
+
+
+def _as_text(name: str) -> str:
+    """A file's name as JSON can hold it: bytes that are not UTF-8 as `\\xXX`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _known(decoded: Sequence[Decoded], reading: Reading, found: Found) -> Examples:
@@ -286,7 +292,7 @@ def _known(decoded: Sequence[Decoded], reading: Reading, found: Found) -> Exampl
         classes,
         tuple(texts) if any(text is not None for text in texts) else (),
         corners if np.isfinite(corners).any() else None,
-        tuple(one.entry.name for one in decoded),
+        tuple(_as_text(one.entry.name) for one in decoded),
     )
 
 

@@ -157,7 +157,8 @@ def _row(entry: dict[str, Any], where: str) -> Row:
 
 def _first(entry: dict[str, Any], names: tuple[str, ...]) -> str | None:
     value = next((entry[name] for name in names if entry.get(name) not in (None, "")), None)
-    return None if value is None else str(value)
+    # JSON may have halves of letters, which nothing else can hold.
+    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _corners(entry: dict[str, Any]) -> np.ndarray | None:
