@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.provenance import REPOSITORY, RESULTS, provenance, write_report
+from benchmarks.workloads import measure
 from stn_cli.checkpoints import Checkpoint, bundled_models
 from stn_cli.checkpoints.header import graph_names
 from stn_cli.engines.onnx_engine import OnnxEngine
@@ -44,27 +46,11 @@ COMMANDS = {
 }
 
 
-def seconds_of(arguments: list[str]) -> float:
-    """From start to exit, in a folder of its own."""
+def run(arguments: list[str]) -> None:
+    """A command, from start to exit, into a folder of its own."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "stn_cli", *(argument.format(out=out) for argument in arguments)]
-        started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
-        return time.perf_counter() - started
-
-
-def measure(rounds: int) -> dict[str, dict[str, float]]:
-    """Median and range of every command, the commands taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for number in range(rounds + 1):
-        for name, arguments in COMMANDS.items():
-            seconds = seconds_of(arguments)
-            if number:
-                times[name].append(seconds)
-    return {
-        name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
-        for name, values in times.items()
-    }
 
 
 def milliseconds_a_crop(checkpoint: Checkpoint, rounds: int) -> float:
@@ -89,7 +75,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--output", type=Path, default=RESULTS / "cost.json")
     args = parser.parse_args(argv)
-    seconds = measure(args.rounds)
+    seconds = measure({name: partial(run, arguments) for name, arguments in COMMANDS.items()}, args.rounds)
     passes = {checkpoint.name: milliseconds_a_crop(checkpoint, args.rounds) for checkpoint in bundled_models()}
     sizes = {checkpoint.name: checkpoint.size for checkpoint in bundled_models()}
     for name, values in seconds.items():
