@@ -106,6 +106,10 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         )
     for path in found.values():
         return _open(path)
+    if (Path(name_or_path) / "log.jsonl").is_file():
+        raise ModelError(
+            f"the run in {name_or_path} is not finished", remedy="The command that started it goes on where it ended."
+        )
     if is_folder:
         raise ModelError(f"{name_or_path} holds no checkpoint: {WEIGHTS} is missing")
     alike = difflib.get_close_matches(name_or_path.lower(), [model.name for model in bundled_models()])

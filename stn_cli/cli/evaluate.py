@@ -58,6 +58,8 @@ def evaluate(
         dataset = read_examples(data, reading)
         _check_kind(dataset, engine.model.dims)
         examples = _chosen(dataset, part)
+        if part == "auto" and not len(dataset.test):
+            say("note: all of the data is measured, also what the model may have learned from; see --part")
         for problem in dataset.problems:
             say(f"problem: {problem.what}: {problem.where[0]}{' and more' if len(problem.where) > 1 else ''}")
         for line in _unused(examples, engine.model):
@@ -106,6 +108,12 @@ def _unused(examples: "Examples", model: "ModelConfig") -> Iterator[str]:
     """Labels that are known, and say nothing of the model."""
     if model.reader is None and model.classifier is None and (examples.texts or examples.classes):
         yield "the model reads nothing: what the images show is not compared with anything"
+    if model.reader is not None and not any(examples.texts):
+        yield "the model reads, and the data has no texts: what is read is not compared with anything"
+    if model.classifier is not None and not (examples.labels >= 0).any():
+        yield "the model tells classes, and the data has none: they are not compared with anything"
+    if model.reader is None and model.classifier is None and examples.corners is None:
+        yield "where the images should lie is not known: poses are told, and not compared with anything"
     if model.classifier is not None and (foreign := sorted(set(examples.classes) - set(model.classifier.classes))):
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         yield f"the model knows no class {', '.join(foreign[:3])}{more}: such images count as wrong"

@@ -95,7 +95,7 @@ def train(
     """Train a rectifier on your own images."""
     with errors_reported("The same command goes on from the last validation."):
         from stn_cli.reports.run import train_and_report  # noqa: PLC0415
-        from stn_cli.training.api import Resources, plan  # noqa: PLC0415
+        from stn_cli.training.api import Resources, check_out, plan  # noqa: PLC0415
         from stn_cli.training.config import read_entries  # noqa: PLC0415
         from stn_cli.training.defaults import Wishes, transform_called  # noqa: PLC0415
 
@@ -115,6 +115,7 @@ def train(
             "insert_at": insert_at,
             "seed": seed,
         }
+        check_out(data, out)
         given = {} if config is None else read_entries(config)
         given |= {name: value for name, value in options.items() if value is not None}
         wishes = Wishes(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stn_cli.cli.output import say, shorten
+from stn_cli.cli.output import one_line, say, shorten
 from stn_cli.training.watching import Watcher
 
 if TYPE_CHECKING:
@@ -54,12 +54,14 @@ def _data(dataset: "Dataset") -> Iterator[str]:
     named = "volumes    " if dataset.train.dims == 3 else f"images     {colours}, "
     yield f"{named}{span} as they are kept"
     if dataset.classes:
+        if unlabelled := int((dataset.train.labels < 0).sum()):
+            yield f"note       {unlabelled} of the images to learn from have no class"
         counts = [int((dataset.train.labels == number).sum()) for number in range(len(dataset.classes))]
         classes = [f"{name} ({count})" for name, count in zip(dataset.classes, counts, strict=True)]
         more = f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else ""
         yield f"classes    {len(classes)}: {', '.join(classes[:_NAMED])}{more}"
     if dataset.train.texts:
-        yield f"alphabet   {dataset.train.alphabet}"
+        yield f"alphabet   {one_line(dataset.train.alphabet)}"
     if dataset.train.corners is not None:
         yield "poses      known, from the table of labels"
     for problem in dataset.problems:
@@ -74,6 +76,8 @@ def _network(plan: "Plan") -> str:
     if config.insert_at:
         levels = f"{config.insert_at} of {len(config.classifier_widths)} levels of a classifier"
         return f"{parts[0]} → {levels} → {config.stages[0].transform.kind} of their features → class"
+    if config.heads > 1:
+        parts.append(f"{config.heads} heads side by side, each")
     for stage in config.stages:
         layout = f" {stage.transform.layout}" if stage.transform.layout else ""
         again = f" ({stage.repeat}×)" if stage.repeat > 1 else ""
@@ -117,6 +121,8 @@ class Terminal(Watcher):
 
     def started(self, trainer: "Trainer") -> None:
         self.first = trainer.step, time.monotonic()
+        if trainer.config.bypassed:
+            self._say("the same network without the transformer:")
         if trainer.step:
             self._say(f"{'was finished' if trainer.is_over() else 'goes on'} at step {trainer.step}")
 

@@ -13,7 +13,7 @@ from stn_cli.images import Size, write_atomically
 from stn_cli.reports.curves import CURVES, write_curves
 from stn_cli.reports.film import FILM, Film
 from stn_cli.reports.tensorboard import TensorBoard
-from stn_cli.training.api import Plan, Resources, plan, run
+from stn_cli.training.api import Plan, Resources, check_out, plan, run
 from stn_cli.training.config import read_entries
 from stn_cli.training.defaults import Wishes, transform_called
 from stn_cli.training.loop import Trainer
@@ -74,6 +74,7 @@ def train(
         TrainingDataError, UsageError, StorageError, DivergedError: as the command would say.
     """
     roots = [Path(data)] if isinstance(data, str | Path) else [Path(root) for root in data]
+    check_out(roots, Path(out))
     given = dict(config) if isinstance(config, dict) else {} if config is None else read_entries(Path(config))
     family = None if transform is None else transform_called(transform)
     wishes = Wishes(

@@ -12,7 +12,7 @@ import torch
 
 from stn_cli.checkpoints.header import SCHEMA, Header, check_header
 from stn_cli.engines.devices import resolved
-from stn_cli.errors import ModelError, TrainingDataError, UsageError
+from stn_cli.errors import ModelError, StorageError, TrainingDataError, UsageError
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import check_objectives, prepare, with_problems
 from stn_cli.training.defaults import Wishes, suited
@@ -93,6 +93,22 @@ def plan(
     check_objectives(dataset, config)
     _check_network(config, dataset.classes)
     return Plan(with_problems(dataset, config), config, resources)
+
+
+def check_out(data: Sequence[Path], out: Path) -> None:
+    """Before anything is read: the run can have its folder, and its film will not be learned from by the next.
+
+    Raises:
+        StorageError: it is a file.
+        UsageError: it lies within the data.
+    """
+    if out.exists() and not out.is_dir():
+        raise StorageError(f"{out} is a file, and a run goes into a folder", remedy="Name another one with -o.")
+    for root in data:
+        if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+            raise UsageError(
+                f"the folder of the run, {out}, lies within the data, {root}", remedy="Name one beside it with -o."
+            )
 
 
 def run(

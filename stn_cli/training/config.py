@@ -252,7 +252,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.fit == "stretch" and (self.scenes or self.text is not None):
             raise UsageError("distorted and rendered images keep their aspect: fit is letterbox")
         if self.heads > 1 and self.objectives != ("classify",):
-            raise UsageError("several heads learn from classes alone: which of them should find a known pose?")
+            raise UsageError(
+                "several heads learn from classes alone, not from poses or texts",
+                remedy="Leave --heads out, or say --objective classify where the images have classes.",
+            )
 
     @property
     def channels(self) -> int:

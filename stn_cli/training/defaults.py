@@ -13,12 +13,13 @@ from stn_cli.errors import UsageError
 from stn_cli.networks.backbones import needs_colours
 from stn_cli.networks.config import Limits, LocalizerConfig, ModelConfig, Size, TransformConfig
 from stn_cli.training.config import Objective, Scene, TrainConfig
-from stn_cli.training.examples import Dataset
+from stn_cli.training.examples import Dataset, Examples
 
 _LEAST_SIDE, _MOST_SIDE = 28, 64
 _SIDE_OF_WORDS = 128
 _LEAST_SIDE_OF_VOLUMES, _MOST_SIDE_OF_VOLUMES = 16, 32
 _OF_VOLUMES: dict[str, Any] = {"widths": (16, 32, 48, 64), "hidden": 128, "channels": 1}
+_OBLONG = 1.2
 _DEFAULT_LAYOUT = "grid 4x4"
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 30, 2000, 30_000
 
@@ -102,7 +103,7 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
     start = open_checkpoint(given["start"]).header.model if given.get("start") else None
     if start is None or wishes.of_transformer:
         if "straighten" in objectives:
-            chosen |= _straightening(chosen["canvas"], wishes)
+            chosen |= _straightening(dataset, chosen["canvas"], wishes)
         else:
             colours = needs_colours(given.get("backbone", ""))
             chosen |= _weakly_supervised(dataset, objectives, chosen["canvas"], wishes, colours=colours)
@@ -145,9 +146,12 @@ def _canvas(dataset: Dataset, objectives: tuple[Objective, ...], wishes: Wishes)
     return max(side, *(wishes.input_size or ()), *(wishes.output_size or ()), 0)
 
 
-def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
-    """Poses are known: the angle is voted on, and nothing needs to be bounded that cannot be."""
-    transform = wishes.transform or TransformConfig("similarity")
+def _straightening(dataset: Dataset, canvas: int, wishes: Wishes) -> dict[str, Any]:
+    """Poses are known: the angle is voted on, and nothing needs to be bounded that cannot be.
+
+    Crops of similarities have the aspect of what the nets see, a square; frames that have another need an affine map.
+    """
+    transform = wishes.transform or TransformConfig("affine" if _are_oblong(dataset.train) else "similarity")
     size = wishes.input_size or _sides(canvas, 48, transform)
     settings: dict[str, Any] = {"transform": transform, "input_size": size}
     settings |= _OF_VOLUMES if transform.kind == "affine3d" else {}
@@ -155,6 +159,18 @@ def _straightening(canvas: int, wishes: Wishes) -> dict[str, Any]:
     of_volumes = {"batch_size": 64, "steps": 3000, "cooldown": 0.3, "classifier_size": _sides(canvas, 40, transform)}
     stages = _in_series(LocalizerConfig(**settings), wishes)
     return {"stages": stages, **(of_volumes if transform.kind == "affine3d" else {})}
+
+
+def _are_oblong(examples: Examples) -> bool:
+    """Whether most true frames are far from square."""
+    if examples.corners is None or examples.dims == 3:
+        return False
+    sides = np.array([image.shape[1::-1] for image in examples.images]) / 2
+    upper_left, upper_right, lower_left = np.moveaxis(examples.corners * sides[:, None, :], 1, 0)[:3]
+    width, height = (np.linalg.norm(end - upper_left, axis=1) for end in (upper_right, lower_left))
+    with np.errstate(invalid="ignore"):
+        aspects = np.maximum(width, height) / np.minimum(width, height)
+    return bool(np.isfinite(aspects).any()) and float(np.nanmedian(aspects)) > _OBLONG
 
 
 def _weakly_supervised(

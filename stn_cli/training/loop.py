@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from stn_cli.checkpoints import open_checkpoint
+from stn_cli.checkpoints.store import GOLDEN, WEIGHTS
 from stn_cli.checkpoints.weights import load_model
-from stn_cli.errors import DivergedError, UsageError
+from stn_cli.errors import DivergedError, OutputExistsError, UsageError
 from stn_cli.images import exclusive, make_folder, remove_leftovers, write_atomically
 from stn_cli.networks.model import Rectifier, channels_last
 from stn_cli.training.collapse import symptoms
@@ -35,6 +36,8 @@ from stn_cli.training.validation import Validation, validate
 from stn_cli.training.watching import Watcher
 
 CONFIG, LOG = "config.json", "log.jsonl"
+_WRITTEN = (LOG, WEIGHTS, GOLDEN, "report.md", "report.json", "curves.png", "training.gif")
+"""What a run, and its report, write beside it."""
 _LOG_EVERY = 50
 _LOOKED_AT = 8
 """Batches on which a hidden unit must fire once, or begins anew."""
@@ -174,6 +177,11 @@ class Trainer:
         if self.team.is_first:
             wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
             path = self.run / CONFIG
+            if not path.exists() and (others := [name for name in _WRITTEN if (self.run / name).exists()]):
+                raise OutputExistsError(
+                    f"{self.run / others[0]} exists already, and no run wrote it",
+                    remedy="Choose another folder with -o.",
+                )
             if path.exists() and (before := _read_config(path)) != self.config:
                 raise UsageError(
                     f"{self.run} holds a run with another configuration{_differences(before, self.config)}",
@@ -292,10 +300,13 @@ class Trainer:
         """Names what is amiss, in the log and to whoever watches."""
         if self.config.bypassed:
             return
-        for symptom in symptoms(result.overall, self.step / self.config.steps):
+        is_warm = self.step > 2 * self.config.warmup  # who has hardly moved yet does not stand still
+        for symptom in symptoms(result.overall, self.step / self.config.steps if is_warm else 0.0):
             self._log({"step": self.step, "warning": symptom.what, "remedy": symptom.remedy})
             for watcher in watchers:
-                watcher.warned(f"at step {self.step} the transformer is {symptom.what}; {symptom.remedy}")
+                watcher.warned(
+                    f"at step {self.step} the transformer is {symptom.what}; {symptom.remedy} (entries of --config)"
+                )
 
     def _log(self, entry: dict[str, Any]) -> None:
         if self.team.is_first:

@@ -124,6 +124,24 @@ def test_the_rate_is_that_of_the_run_that_is_watched(capsys, monkeypatch):
     assert all("  20 images/s" in line for line in lines)
 
 
+def test_what_is_there_is_not_replaced_and_the_data_does_not_grow(bars, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.md").write_text("a report of another kind")
+    (tmp_path / "file").touch()
+    for out, code in ((tmp_path / "mine", 6), (tmp_path / "file", 8), (bars / "run", 2)):
+        run = stn("train", bars, "-o", out, "--steps", "2")
+        assert run.returncode == code, run.stderr
+    assert (tmp_path / "mine" / "report.md").read_text() == "a report of another kind"
+    assert not (bars / "run").exists()
+
+
+def test_a_run_that_is_not_finished_says_so(tmp_path):
+    (tmp_path / "log.jsonl").touch()
+    run = stn("models", "info", tmp_path)
+    assert run.returncode == 5
+    assert "is not finished" in run.stderr
+
+
 def state(folder):
     paths = sorted(folder.glob("state-*.pt"), key=lambda path: int(path.stem.rpartition("-")[2]))
     return torch.load(paths[-1], weights_only=True) if paths else {"step": 0}

@@ -15,7 +15,7 @@ import pytest
 from stn_cli.engines.engine import small_copy
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.training.defaults import objectives_of
-from stn_cli.training.examples import Reading, decoding
+from stn_cli.training.examples import Reading, decoding, joined
 from stn_cli.training.examples import read_examples as read
 from stn_cli.training.examples.found import Entry, Found
 from stn_cli.training.examples.tables import Row
@@ -46,6 +46,10 @@ def tar(path, files):
     return path
 
 
+def joined_parts(dataset):
+    return joined([dataset.train, dataset.validation, dataset.test])
+
+
 def known(dataset, part=None):
     """Grey level → class or text, over all parts or in one."""
     found = {}
@@ -70,6 +74,17 @@ def test_class_folders(tmp_path):
     assert dataset.classes == ("cat", "dog")
     assert dataset.layout == "class folders"
     assert set(known(dataset, dataset.validation).values()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("outer", ["signs/", "data/2024/images/"])
+def test_folders_that_hold_everything_say_nothing(tmp_path, outer):
+    wrapped = {f"{outer}{name}": content for name, content in CLASSES.items()}
+    for root in (write(tmp_path / "folder", wrapped), tar(tmp_path / "all.tar", wrapped)):
+        assert known(read([root])) == EXPECTED
+    parted = {f"{outer}{'test' if n % 2 else 'train'}/{name}": c for n, (name, c) in enumerate(CLASSES.items())}
+    dataset = read([write(tmp_path / "parted", parted | {"__MACOSX/._x.png": b"no image"})])
+    assert known(dataset) == EXPECTED
+    assert set(known(dataset, dataset.test)) == set(range(1, 20, 2))
 
 
 def test_an_archive_of_class_folders_is_read_like_the_folder(tmp_path):
@@ -210,6 +225,29 @@ def test_boxes_are_stated_against_the_size_that_the_table_names(tmp_path):
     assert not dataset.train.texts
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [("x1,y1,x2,y2", "12,10,2,4"), ("x,y,w,h", "2,4,10,6"), ("bbox_x,bbox_y,bbox_w,bbox_h", "2,4,10,6")],
+)
+def test_boxes_of_all_kinds(tmp_path, header, row):
+    write(tmp_path, {f"{level}.png": png(level) for level in range(4)})
+    rows = "".join(f"{level}.png,{row if level else ',,,'}\n" for level in range(4))
+    dataset = joined_parts(read([write(tmp_path, {"labels.csv": f"file,{header}\n{rows}"})]))
+    expected = np.array([[2, 4], [12, 4], [2, 10], [12, 10]]) / [10, 6] - 1
+    known_boxes = dataset.corners[[int(image[0, 0, 0]) > 0 for image in dataset.images]]
+    assert np.allclose(known_boxes, expected)
+    assert np.isnan(dataset.corners).any(axis=(1, 2)).sum() == 1
+
+
+def test_a_box_outside_of_its_image_is_named_and_not_learned_from(tmp_path):
+    write(tmp_path, {f"{level}.png": png(level) for level in range(3)})
+    rows = "file,x1,y1,x2,y2\n0.png,100,100,140,120\n1.png,1,1,9,9\n2.png,1,1,9,9\n"
+    dataset = read([write(tmp_path, {"labels.csv": rows})])
+    assert np.isfinite(joined_parts(dataset).corners).all(axis=(1, 2)).sum() == 2
+    (problem,) = [problem for problem in dataset.problems if "outside of its image" in problem.what]
+    assert problem.where == ("0.png",)
+
+
 def test_a_table_below_the_root_can_be_named_and_leaves_the_classes_to_the_folders(tmp_path):
     rows = "".join(f"{name},1,1,5,5\n" for name in CLASSES)
     archive = tar(tmp_path / "all.tar", CLASSES | {"roi.csv": f"file,x1,y1,x2,y2\n{rows}"})
@@ -265,6 +303,22 @@ def test_parts_that_archives_name(tmp_path):
     dataset = read([tmp_path])
     assert known(dataset, dataset.train) == {0: "a", 1: "b", 10: "a", 11: "b"}
     assert known(dataset, dataset.validation) == {20: "a", 21: "b"}
+
+
+def test_parts_that_shards_name(tmp_path):
+    for part, levels in (("train", range(8)), ("val", range(8, 12)), ("test", range(12, 20))):
+        files = {f"{level}.png": png(level) for level in levels}
+        tar(tmp_path / f"set-{part}-000000.tar", files | {f"{level}.cls": str(level % 2) for level in levels})
+    for roots in ([tmp_path], sorted(tmp_path.iterdir())):
+        dataset = read(roots)
+        assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [8, 4, 8]
+
+
+def test_a_part_of_another_name_is_not_learned_from(tmp_path):
+    write(tmp_path, {f"{level}.png": png(level) for level in range(4)})
+    write(tmp_path, {"labels.csv": "file,class,split\n0.png,a,train\n1.png,b,train\n2.png,a,tset\n3.png,b,val\n"})
+    with pytest.raises(TrainingDataError, match=r"2\.png is of the part 'tset'"):
+        read([tmp_path])
 
 
 def test_parts_that_a_table_names(tmp_path):
@@ -343,6 +397,9 @@ def test_rows_that_say_nothing_or_say_it_twice_are_named(tmp_path):
 
 BROKEN = {
     "more than columns": "file,text\n0.png,Hello, world\n1.png,Bye\n",
+    "shares of a side": "file,x1,y1,x2,y2\n0.png,0.1,0.1,0.9,0.9\n1.png,0,0,1,1\n",
+    "half a box": "file,x1,y1,x2,y2\n0.png,1,1,,9\n1.png,1,1,9,9\n",
+    "a mirror image": "file,x1,y1,x2,y2,x3,y3,x4,y4\n0.png,0,0,0,9,9,9,9,0\n1.png,0,0,9,0,9,9,0,9\n",
     "no area": "file,x1,y1,x2,y2\n0.png,0,0,0,0\n1.png,0,0,5,5\n",
     "not utf-8": b"\xff\xfe0.png\tcat\n",
     "no files": "class,text\ncat,a,b\n",
@@ -382,6 +439,47 @@ def test_an_archive_never_leads_outside_of_it(tmp_path):
     assert len(dataset.train) + len(dataset.validation) <= len(EXPECTED) + 2
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [("file,class\n", "has no rows"), ("file,class\n/elsewhere/0.png,a\n", "lists files that are not there")],
+)
+def test_of_too_little_the_reason_is_said(tmp_path, table, said):
+    with pytest.raises(TrainingDataError, match=said):
+        read([write(tmp_path, {"0.png": png(0), "1.png": png(1), "labels.csv": table})])
+
+
+def test_paths_may_be_whole(tmp_path):
+    rows = "".join(f"{tmp_path}/{level}.png,{'ab'[level % 2]}\n" for level in range(4))
+    files = {f"{level}.png": png(level) for level in range(4)}
+    assert known(read([write(tmp_path, files | {"labels.csv": rows})])) == {0: "a", 1: "b", 2: "a", 3: "b"}
+
+
+def test_texts_that_may_be_classes_are_said_to_be_texts(tmp_path):
+    rows = "file,label\n" + "".join(f"{level}.png,{'ab'[level % 2]}\n" for level in range(8))
+    files = {f"{level}.png": png(level) for level in range(8)}
+    dataset = read([write(tmp_path, files | {"labels.csv": rows})])
+    assert any("taken for texts" in problem.what for problem in dataset.problems)
+    assert not read([tmp_path], Reading(label_means="text")).problems
+
+
+def test_files_of_labels_are_utf_8(tmp_path):
+    write(tmp_path, {"0.png": png(0), "1.png": png(1), "0.txt": "é".encode("latin-1"), "1.txt": "a"})
+    with pytest.raises(TrainingDataError, match=r"0\.txt is not UTF-8"):
+        read([tmp_path])
+
+
+def test_what_is_packed_is_to_be_unpacked(tmp_path):
+    (tmp_path / "signs.tar.gz").write_bytes(b"")
+    with pytest.raises(TrainingDataError) as raised:
+        read([tmp_path / "signs.tar.gz"])
+    assert "Unpack" in raised.value.remedy
+
+
+def test_images_that_all_hold_are_counted_once(tmp_path):
+    dataset = read([write(tmp_path, {f"{number}.png": png(7) for number in range(5)})])
+    assert len(joined_parts(dataset)) == 5
+
+
 def test_too_little_and_nothing_are_refused(tmp_path):
     for folder, files in (("none", {}), ("one", {"a.png": png(1)}), ("broken", {f"{n}.png": b"x" for n in range(3)})):
         (tmp_path / folder).mkdir()
@@ -413,9 +511,10 @@ def test_training_sees_what_rectify_shows_its_nets(dtype, channels, tmp_path):
 
 def test_what_stn_has_made_is_not_learned_from_unless_a_table_names_it(tmp_path):
     made = {"cat/0.rectified.png": png(90), "cat/0.rectified.json": "{}", "dog/10.inspect.png": png(91)}
+    made |= {"out/theta.jsonl": "", "out/cat/0.png": png(92)}
     dataset = read([write(tmp_path, CLASSES | made | {"theta.jsonl": "{}"})])
     assert known(dataset) == EXPECTED
-    assert [len(problem.where) for problem in dataset.problems] == [2]
+    assert [len(problem.where) for problem in dataset.problems] == [3]
     crops = {f"{level}.rectified.png": png(level) for level in range(8)}
     rows = "".join(f"{name},{'even' if int(name[0]) % 2 == 0 else 'odd'}\n" for name in crops)
     named = read([write(tmp_path / "named", crops | {"labels.csv": f"file,class\n{rows}"})])

@@ -100,6 +100,15 @@ def test_a_configuration_is_of_what_the_data_lends_itself_to(entries, tmp_path):
     assert plan([tmp_path], entries).config.objectives == ("classify",)
 
 
+@pytest.mark.parametrize(("box", "kind"), [((2, 2, 38, 18), "affine"), ((10, 2, 28, 18), "similarity")])
+def test_frames_that_are_not_square_are_found_by_maps_that_can_be(box, kind, tmp_path):
+    rows = ["file,x1,y1,x2,y2", *(f"{number}.png,{','.join(map(str, box))}" for number in range(4))]
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 40), number, np.uint8))
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert plan([tmp_path], {}).config.stages[0].transform.kind == kind
+
+
 def test_images_are_kept_as_large_as_crops_of_them_are_to_be(tmp_path):
     for number in range(6):
         image = np.random.default_rng(number).integers(0, 256, (200, 200), dtype=np.uint8)

@@ -41,6 +41,9 @@ def decoded_images(found: Found, reading: Reading) -> list[Decoded]:
                 remedy="Train on fewer of them, or on a smaller canvas.",
             )
         decoded.append(one)
+    outside = [one.entry.name for one in decoded if one.corners is None and one.entry.row.corners is not None]
+    remedy = "State it in pixels of the image, or name the size of the image that it is of: columns width and height."
+    found.report("the box lies outside of its image, and is not used", remedy, [] if found.volumes else outside)
     found.report("the image cannot be read", "Repair it, or move it away.", unreadable)
     return decoded
 
@@ -60,6 +63,8 @@ def _in_order(found: Found, reading: Reading) -> Iterator[tuple[Entry, Decoded |
         if corners is not None and not found.volumes:
             size = np.array(whole.shape[1::-1]) if entry.row.size is None else entry.row.size
             corners = corners * 2 / size - 1
+            if (corners.max(axis=0) <= -1).any() or (corners.min(axis=0) >= 1).any():
+                corners = None
         return Decoded(entry, pixels, None if found.volumes else corners, key)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stn_cli.errors import TrainingDataError
+from stn_cli.training.examples.known import Part
+from stn_cli.training.examples.splits import part_called
 
 _SHARD = re.compile(r"(.+?)[-_.]\d+|\d{2,}")
 """`train-000123` and `000123`; not `digit7`, which is a name."""
@@ -21,9 +23,11 @@ class Files(ABC):
         root: a folder or a tar archive.
         names: of the files.
         folders: names of the folders.
+        part: that the archive's own name means: `signs-test-0001.tar` is of the test part.
     """
 
     root: Path
+    part: Part | None = None
     names: tuple[str, ...]
     folders: tuple[str, ...]
 
@@ -68,10 +72,10 @@ class FolderFiles(Files):
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
         for folder, folders, files in os.walk(self.root, onerror=_fail):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [name for name in folders if not _is_hidden(name)]
             below = Path(folder).relative_to(self.root).as_posix()
             for name in (*folders, *files):
-                if not name.startswith("."):
+                if not _is_hidden(name):
                     yield (name if below == "." else f"{below}/{name}"), name in folders
 
 
@@ -86,6 +90,7 @@ class TarFiles(Files):
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.part = _part_of(_without_number(root.name.removesuffix(".tar")))
         members = dict(self._members())
         self._at: Mapping[str, _Member] = {name: member for name, member in members.items() if member is not None}
         self.names = tuple(sorted(self._at))
@@ -102,7 +107,7 @@ class TarFiles(Files):
             with tarfile.open(self.root, "r:") as archive:
                 for info in archive:
                     name = info.name.removeprefix("./").strip("/")
-                    if any(part.startswith(".") for part in name.split("/")):
+                    if any(map(_is_hidden, name.split("/"))):
                         continue
                     if info.isdir():
                         yield name, None
@@ -122,16 +127,32 @@ def open_files(root: Path) -> Files:
     if root.is_file() and root.name.endswith(".tar"):
         return TarFiles(root)
     reason = "is neither a folder nor a tar archive" if root.exists() else "is not there"
-    raise TrainingDataError(f"{root} {reason}", remedy="Name a folder with images, or .tar archives.")
+    is_packed = root.name.endswith((".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz", ".7z"))
+    remedy = "Unpack it, and name the folder." if is_packed else "Name a folder with images, or .tar archives."
+    raise TrainingDataError(f"{root} {reason}", remedy=remedy)
 
 
 def _folder_of(archive: str) -> str:
     """What comes before the names inside: nothing, or a folder with its `/`."""
     beside, slash, name = archive.rpartition("/")
-    stem = name.removesuffix(".tar")
-    shard = _SHARD.fullmatch(stem)
-    own = (shard[1] or "") if shard else stem
+    own = _without_number(name.removesuffix(".tar"))
+    own = _part_of(own) or own
     return beside + slash + (f"{own}/" if own else "")
+
+
+def _without_number(stem: str) -> str:
+    """What the shards of one set have in common; nothing, where they are but numbered."""
+    shard = _SHARD.fullmatch(stem)
+    return (shard[1] or "") if shard else stem
+
+
+def _part_of(stem: str) -> Part | None:
+    return part_called(re.split(r"[-_.]", stem)[-1])
+
+
+def _is_hidden(name: str) -> bool:
+    """Of whoever has a dot before it, and what macOS puts into archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _fail(error: OSError) -> None:

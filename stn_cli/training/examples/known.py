@@ -94,7 +94,7 @@ class Examples:
 
 def joined(parts: Sequence[Examples]) -> Examples:
     """The examples of several parts of one dataset."""
-    parts = [part for part in parts if len(part)] or parts[:1]
+    parts = list(dict.fromkeys(part for part in parts if len(part))) or parts[:1]  # validation may be training again
     return Examples(
         tuple(image for part in parts for image in part.images),
         np.concatenate([part.labels for part in parts]),

@@ -1,7 +1,8 @@
 """From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
 
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -46,12 +47,7 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
         _find(files, reading, found)
     decoded = decoded_images(found, reading)
     if len(decoded) < 2:
-        named = ", ".join(map(str, roots))
-        first = f" ({found.problems[0].where[0]})" if found.problems else ""
-        raise TrainingDataError(
-            f"only {len(decoded)} readable images in {named}; two are the least{first}",
-            remedy="Name a folder of images or volumes, of class sub-folders, of MNIST's idx files, or tar archives.",
-        )
+        raise _too_few(len(decoded), roots, found)
     known = _known(decoded, reading, found)
     numbers, split = _split(decoded, known.labels, reading)
     train, validation, test = (known.chosen(np.flatnonzero(numbers == number)) for number in range(len(PARTS)))
@@ -65,6 +61,15 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
     if len(train):
         _check_classes(train, validation, found)
     return Dataset(train, validation, test, _layout(found.layouts), split, tuple(found.problems))
+
+
+def _too_few(count: int, roots: Sequence[Path], found: Found) -> TrainingDataError:
+    what = f"only {count} images can be used of {', '.join(map(str, roots))}; two are the least"
+    remedy = "Name a folder of images or volumes, of class sub-folders, of MNIST's idx files, or tar archives."
+    if found.problems:
+        first = found.problems[0]
+        what, remedy = f"{what}: {first.what} ({', '.join(first.where[:3])})", first.remedy
+    return TrainingDataError(what, remedy=remedy)
 
 
 def _find(files: Files, reading: Reading, found: Found) -> None:
@@ -81,15 +86,25 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
     elif tables:
         rows = [(table.rpartition("/")[0], row) for table in tables for row in _table(files, table)]
         _find_listed(files, rows, names, found)
-    elif unmade := [name for name in names if not is_output(name)]:
+    elif unmade := _not_made_by_stn(files, names):
         _find_plain(files, unmade, found)
         made = sorted(set(names) - set(unmade))
         found.report("stn has made the image", "Give it another name if it is to be learned from.", made)
-        tables = [name for name in files.names if suffix_of(name) in SUFFIXES and name not in _OURS]
+        tables = [name for name in files.names if suffix_of(name) in SUFFIXES and PurePosixPath(name).name not in _OURS]
         found.report("the table is not read", "Name it with --labels, or call it labels.", tables)
     elif not pairs:
         suffixes = " ".join(sorted(FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys()))
         raise TrainingDataError(f"no image in {files.root} (looked for {suffixes}, and idx files)")
+
+
+def _not_made_by_stn(files: Files, names: Sequence[str]) -> list[str]:
+    """Without crops and pictures by their names, and what lies in sub-folders with records of a run."""
+    outputs = _output_folders(files)
+    return [name for name in names if not is_output(name) and not name.startswith(outputs)]
+
+
+def _output_folders(files: Files) -> tuple[str, ...]:
+    return tuple(name.removesuffix(RECORDS) for name in files.names if name.endswith(f"/{RECORDS}"))
 
 
 def _are_volumes(opened: Sequence[Files], reading: Reading) -> bool:
@@ -174,7 +189,7 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
     """Images that a table lists, by their paths beside the table, in `images/` there, or below the root."""
     there, rows_of, missing, again = set(names), dict[str, Row](), [], []
     for folder, row in rows:
-        spelled = row.file.replace("\\", "/").removeprefix("./")
+        spelled = row.file.replace("\\", "/").removeprefix("./").removeprefix(f"{files.root.absolute().as_posix()}/")
         beside = f"{folder}/" if folder else ""
         name = next((n for n in (beside + spelled, f"{beside}images/{spelled}", spelled) if n in there), None)
         if name is None:
@@ -184,21 +199,24 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
             again.append(name)
         rows_of[name] = row
     found.layouts.append("table of labels")
-    folders = not any(map(_says_what, rows_of.values()))
+    found.report("the table has no rows", "Add one for each image.", [] if rows else [str(files.root)])
+    folders, outer = not any(map(_says_what, rows_of.values())), _outer(rows_of)
     for name, row in rows_of.items():
-        part = part_called(row.part) or part_called(name.partition("/")[0])
-        found.take(files, name, _with_folder(row, name) if folders else row, part)
+        inner = name.removeprefix(outer)
+        part = _part_named(row) or part_called(inner.partition("/")[0]) or files.part
+        found.take(files, name, _with_folder(row, inner) if folders else row, part)
     silent = [] if folders else [name for name, row in rows_of.items() if not _says_what(row)]
     found.report("the table does not say what the image shows", "Fill in its class, or its text.", silent)
     found.report("the table lists the image more than once: the last row counts", "Take the others out.", again)
-    found.report("the table lists files that are not there", "Put them there, or take the rows out.", missing)
+    remedy = "Put them there, or take the rows out; paths are those below the table's folder, suffix and all."
+    found.report("the table lists files that are not there", remedy, missing)
     unlisted = [name for name in names if name not in rows_of]
     found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
 
 
 def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
     """Images with a file beside each that says what it shows, in folders that do, or just images."""
-    there = set(files.names)
+    there, outer = set(files.names), _outer(names)
     beside = {name: sidecars for name in names if (sidecars := _sidecars(name, there))}
     rows_of = {name: _beside(files, name, sidecars) for name, sidecars in beside.items()}
     told = [name for name, row in rows_of.items() if _says_what(row) or row.corners is not None]
@@ -208,23 +226,45 @@ def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
         folders = not any(map(_says_what, rows_of.values()))
         found.report("no file beside the image says what it shows", "Add one, or move the image away.", alone)
         for name in told:
-            row = _with_folder(rows_of[name], name) if folders else rows_of[name]
-            found.take(files, name, row, part_called(name.partition("/")[0]))
+            inner = name.removeprefix(outer)
+            row = _with_folder(rows_of[name], inner) if folders else rows_of[name]
+            found.take(files, name, row, part_called(inner.partition("/")[0]) or files.part)
         return
     stray = [beside[name][-1] for name in told]
     found.report("few images have such a file beside them: it is not read", "Add the others, or move it away.", stray)
-    classes = {_class_folder(name) for name in (*names, *(f"{folder}/" for folder in files.folders))} - {None}
-    used = {_class_folder(name) for name in names} - {None}
+    outputs, folders_below = _output_folders(files), (f"{folder}/" for folder in files.folders)
+    below = [folder for folder in folders_below if folder.startswith(outer) and not folder.startswith(outputs)]
+    classes = {_class_folder(name.removeprefix(outer)) for name in (*names, *below)} - {None}
+    used = {_class_folder(name.removeprefix(outer)) for name in names} - {None}
     by_class = len(used) > 1
     found.layouts.append("class folders" if by_class else "volumes" if found.volumes else "images")
     for name in names:
-        row = _with_folder(Row(name), name) if by_class else Row(name)
-        found.take(files, name, row, part_called(name.partition("/")[0]))
+        inner = name.removeprefix(outer)
+        row = _with_folder(Row(name), inner) if by_class else Row(name)
+        found.take(files, name, row, part_called(inner.partition("/")[0]) or files.part)
     if by_class:
-        stray = [name for name in names if _class_folder(name) is None]
+        stray = [name for name in names if _class_folder(name.removeprefix(outer)) is None]
         found.report("the image lies in no class folder", "Move it into one, or away.", stray)
         empty = sorted(name for name in classes - used if name is not None)
         found.report("the class has no image", "Fill its folder, or remove it.", empty)
+
+
+def _outer(names: Iterable[str]) -> str:
+    """The folders in which all images lie, but for parts: they say nothing of one that they do not say of all."""
+    levels = zip(*(name.split("/")[:-1] for name in names), strict=False)
+    common = itertools.takewhile(lambda level: len(set(level)) == 1 and part_called(level[0]) is None, levels)
+    return "".join(f"{folder}/" for folder, *_ in common)
+
+
+def _part_named(row: Row) -> Part | None:
+    """By the table; a part of another name must not be learned from by mistake."""
+    part = part_called(row.part)
+    if row.part and part is None:
+        raise TrainingDataError(
+            f"the table says that {row.file} is of the part {row.part!r}",
+            remedy="Parts are train, validation and test; call the column otherwise if it means something else.",
+        )
+    return part
 
 
 def _says_what(row: Row) -> bool:
@@ -248,14 +288,17 @@ def _beside(files: Files, name: str, sidecars: Sequence[str]) -> Row:
         if sidecar.endswith(".json"):
             row = read_entry(data, name, files.where(sidecar))
         elif sidecar.endswith(".cls"):
-            row = replace(row, class_name=_text(data))
+            row = replace(row, class_name=_text(data, files.where(sidecar)))
         else:
-            row = replace(row, text=_text(data))
+            row = replace(row, text=_text(data, files.where(sidecar)))
     return row
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8-sig", errors="replace").strip()
+def _text(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise TrainingDataError(f"{where} is not UTF-8: {error}", remedy="Save it as UTF-8.") from error
 
 
 def _class_folder(name: str) -> str | None:
@@ -279,6 +322,10 @@ def _as_text(name: str) -> str:
 def _known(decoded: Sequence[Decoded], reading: Reading, found: Found) -> Examples:
     rows = [one.entry.row for one in decoded]
     are_classes = _label_means(rows, reading) == "class"
+    guessed = [row.label for row in rows if row.label is not None and reading.label_means is None]
+    if not are_classes and len(guessed) >= 2 * len(set(guessed)):
+        remedy = "If they are classes, call the column class, or say --objective classify."
+        found.report("the labels are taken for texts, as few images share one", remedy, sorted(set(guessed)))
     names = [row.class_name or (row.label if are_classes else None) for row in rows]
     texts = [row.text or (None if are_classes else row.label) for row in rows]
     classes = tuple(sorted(found.classes | {name for name in names if name is not None}, key=_natural))

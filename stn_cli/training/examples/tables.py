@@ -7,7 +7,7 @@ or a box in pixels; the part (train, validation, test). A table without a row of
     class     class, category
     text      text, transcription, word, words
     label     label, or a second column without a name
-    box       x1 y1 x2 y2, left top right bottom, or xmin ymin xmax ymax, each perhaps as roi_x1 or box_x1
+    box       x1 y1 x2 y2, left top right bottom, xmin ymin xmax ymax, or x y w h, each perhaps as roi_x1 or box_x1
     corners   x1 y1 … x4 y4, clockwise from the upper left of what is upright; in JSON also [[x, y], …]
     size      width and height of the image whose pixels these are, if it was resized since
     part      split, part, subset
@@ -35,6 +35,7 @@ _COLUMNS = {
     "part": ("split", "part", "subset"),
 }
 _BOXES = (("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax"))
+_CORNER_AND_SIZE = ("x", "y", "w", "h")
 _CORNERS = tuple(f"{axis}{number}" for number in range(1, 5) for axis in "xy")
 _PREFIXES = ("", "roi_", "box_", "bbox_", "roi.", "bbox.")
 
@@ -77,6 +78,12 @@ def read_table(data: bytes, where: str) -> list[Row]:
         if not row.file:
             remedy = f"A column {' or '.join(_COLUMNS['file'])} is needed."
             raise TrainingDataError(f"{where}, entry {number} names no file", remedy=remedy)
+    in_pixels = [row.corners for row in rows if row.corners is not None and row.size is None]
+    if in_pixels and np.max(in_pixels) <= 1:
+        raise TrainingDataError(
+            f"{where} has boxes that are smaller than a pixel, as shares of a side would be",
+            remedy="State them in pixels, or add columns width and height, of 1.",
+        )
     return rows
 
 
@@ -146,9 +153,15 @@ def _row(entry: dict[str, Any], where: str) -> Row:
         raise TrainingDataError(f"{where}: its corners are no numbers of pixels: {error}") from error
     if corners is not None and not np.isfinite(corners).all():
         raise TrainingDataError(f"{where}: its corners are no finite numbers")
-    if corners is not None and cv2.contourArea(corners[[0, 1, 3, 2]].astype(np.float32)) == 0:
+    area = None if corners is None else cv2.contourArea(corners[[0, 1, 3, 2]].astype(np.float32), oriented=True)
+    if area == 0:
         raise TrainingDataError(
             f"{where}: its box has no area", remedy="Leave the columns of the box empty where it is not known."
+        )
+    if area is not None and area < 0:
+        raise TrainingDataError(
+            f"{where}: its corners run the wrong way round",
+            remedy="They run clockwise from the upper left of what is upright.",
         )
     if size is not None and not (np.isfinite(size).all() and size.min() > 0):
         raise TrainingDataError(f"{where}: its width and height are no size")
@@ -166,8 +179,8 @@ def _corners(entry: dict[str, Any]) -> np.ndarray | None:
         points = np.array(entry["corners"], dtype=float).reshape(4, 2)
     elif (values := _numbers(entry, _CORNERS)) is not None:
         points = values.reshape(4, 2)
-    elif (box := next((b for names in _BOXES if (b := _numbers(entry, names)) is not None), None)) is not None:
-        left, top, right, bottom = box
+    elif (box := _box(entry)) is not None:
+        (left, right), (top, bottom) = sorted(box[0::2]), sorted(box[1::2])
         points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
     else:
         return None
@@ -175,10 +188,23 @@ def _corners(entry: dict[str, Any]) -> np.ndarray | None:
     return ordered
 
 
+def _box(entry: dict[str, Any]) -> np.ndarray | None:
+    """Two opposite corners."""
+    for names in _BOXES:
+        if (box := _numbers(entry, names)) is not None:
+            return box
+    if (box := _numbers(entry, _CORNER_AND_SIZE)) is not None:
+        return np.concatenate((box[:2], box[:2] + box[2:]))
+    return None
+
+
 def _numbers(entry: dict[str, Any], names: tuple[str, ...]) -> np.ndarray | None:
     """The values of these columns, all with the same prefix; None if one is missing."""
     for prefix in _PREFIXES:
         values = [entry.get(prefix + name) for name in names]
-        if all(value not in (None, "") for value in values):
+        empty = [value in (None, "") for value in values]
+        if not any(empty):
             return np.array([float(str(value)) for value in values])
+        if not all(empty) and all(prefix + name in entry for name in names):
+            raise ValueError(f"one of {', '.join(prefix + name for name in names)} is empty")
     return None
