@@ -31,39 +31,49 @@ from stn_cli.training.loop import Trainer
 
 SIGNS = {"labels": "roi.csv", "group_by": r"^(\d+/\d+)_", "validation_share": 0.2, "objectives": ["classify"]}
 CLUTTERED = {"objectives": ["classify"], "classifier_size": [20, 20]}
-NO_PENALTY = {"out_of_frame": 0.0, "fold": 0.0}
-BARE = {"localizer_scale": 1.0, "warmup": 0, "ema": 0.0, "clip": 1e9, "penalties": NO_PENALTY, "resample": "bilinear"}
+SAFEGUARDS: dict[str, dict[str, Any]] = {
+    "limits": {},
+    "a smaller rate for its net": {"localizer_scale": 1.0},
+    "a continued border": {},
+    "a falling rate": {},
+    "warm-up": {"warmup": 0},
+    "an average of weights": {"ema": 0.0},
+    "clipping": {"clip": 1e9},
+    "penalties": {"penalties": {"out_of_frame": 0.0, "fold": 0.0}},
+    "anti-aliasing": {"resample": "bilinear"},
+}
+"""What keeps transformers from going astray, and what a configuration says where it is left out, if it can."""
 NOT_MOVED = {"rotation": 0.0, "scale": 1.0, "shear": 0.0, "shift": 0.0, "light": 0.0}
-VARIANTS: dict[str, dict[str, Any]] = {
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "localizer_scale 1": ("a smaller rate for its net",),
+    "no limits": ("limits",),
+    "black beyond the image": ("a continued border",),
+    "constant rate": ("a falling rate",),
+    "no warm-up": ("warm-up",),
+    "no average of weights": ("an average of weights",),
+    "no clipping": ("clipping",),
+    "no penalties": ("penalties",),
+    "bilinear, not anti-aliased": ("anti-aliasing",),
+    "no safeguard": tuple(SAFEGUARDS),
+    **{f"no safeguard but {kept}": tuple(set(SAFEGUARDS) - {kept}) for kept in SAFEGUARDS},
+}
+OTHERS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "localizer_scale 1": {"localizer_scale": 1.0},
     "localizer_scale 0.1": {"localizer_scale": 0.1},
-    "no limits": {},
     "limit of zoom 3": {},
     "random start": {},
-    "black beyond the image": {},
-    "constant rate": {},
     "late fall of the rate": {"cooldown": 0.3},
-    "no warm-up": {"warmup": 0},
-    "no average of weights": {"ema": 0.0},
-    "no clipping": {"clip": 1e9},
-    "no penalties": {"penalties": NO_PENALTY},
-    "bilinear, not anti-aliased": {"resample": "bilinear"},
     "no augmentation": {"augment": NOT_MOVED},
     "no transformer": {"bypassed": True},
-    "tenfold rate": {"learning_rate": 3e-2},
-    "tenfold rate, no limits": {"learning_rate": 3e-2},
-    "tenfold rate, no clipping": {"learning_rate": 3e-2, "clip": 1e9},
-    "no safeguard": BARE,
-    "no safeguard but limits": BARE,
 }
+VARIANTS = (*OTHERS, *LEFT_OUT)
 KEPT = ("accuracy", "accuracy_halfway", "accuracy_unrectified", "iou", "zoom_mean", "out_of_frame", "saturated")
 
 
 def configured(planned: Plan, variant: str) -> TrainConfig:
     """The plan's configuration with other limits of the transform, where the variant is one of these."""
     changed: dict[str, Any] = {}
-    if variant.endswith("no limits") or variant == "no safeguard":
+    if "limits" in LEFT_OUT.get(variant, ()):
         changed = {"limits": None, "bound": 0.0}
     elif variant == "limit of zoom 3":
         changed = {"limits": Limits(zoom=3.0)}
@@ -73,6 +83,7 @@ def configured(planned: Plan, variant: str) -> TrainConfig:
 
 def altered(trainer: Trainer, variant: str) -> None:
     """What no configuration says differently, because nobody should want it."""
+    left_out = LEFT_OUT.get(variant, ())
     transformers = [*trainer.model.transformers, *trainer.averaged_model().transformers]
     if variant == "random start":
         for transformer in transformers:
@@ -80,10 +91,10 @@ def altered(trainer: Trainer, variant: str) -> None:
             localizers: list[Any] = [stage.localizer for stage in transformer.stages]
             for localizer in localizers:
                 localizer.head.reset_parameters()
-    if variant == "black beyond the image" or variant.startswith("no safeguard"):
+    if "a continued border" in left_out:
         for transformer in transformers:
             transformer.fill = (0.0,) * trainer.config.channels
-    if variant == "constant rate" or variant.startswith("no safeguard"):
+    if "a falling rate" in left_out:
         peak, warmup = trainer.config.learning_rate, max(1, trainer.config.warmup)
         trainer._rate = lambda: peak * min(1.0, (trainer.step + 1) / warmup)  # type: ignore[method-assign]
 
@@ -96,7 +107,10 @@ def measured(data: Path, work: Path, transform: str, variant: str, seed: int, st
         stored: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
         return stored
     of_data = CLUTTERED if data.is_dir() else SIGNS
-    given = {**of_data, "seed": seed, "steps": steps, "validate_every": steps // 2, **VARIANTS[variant]}
+    changed = dict(OTHERS.get(variant, {}))
+    for name in LEFT_OUT.get(variant, ()):
+        changed |= SAFEGUARDS[name]
+    given = {**of_data, "seed": seed, "steps": steps, "validate_every": steps // 2, **changed}
     planned = plan([data], given, Wishes(transform=transform_called(transform)), Resources(workers=1))
     planned = Plan(planned.source, configured(planned, variant), planned.resources)
     trainer = trainer_of(planned, result.with_suffix(""))
