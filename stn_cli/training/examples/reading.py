@@ -202,9 +202,8 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
     found.report("the table has no rows", "Add one for each image.", [] if rows else [str(files.root)])
     folders, outer = not any(map(_says_what, rows_of.values())), _outer(rows_of)
     for name, row in rows_of.items():
-        inner = name.removeprefix(outer)
-        part = _part_named(row) or part_called(inner.partition("/")[0]) or files.part
-        found.take(files, name, _with_folder(row, inner) if folders else row, part)
+        inner, part = _place(files, name, outer)
+        found.take(files, name, _with_folder(row, inner) if folders else row, _part_named(row) or part)
     silent = [] if folders else [name for name, row in rows_of.items() if not _says_what(row)]
     found.report("the table does not say what the image shows", "Fill in its class, or its text.", silent)
     found.report("the table lists the image more than once: the last row counts", "Take the others out.", again)
@@ -226,9 +225,8 @@ def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
         folders = not any(map(_says_what, rows_of.values()))
         found.report("no file beside the image says what it shows", "Add one, or move the image away.", alone)
         for name in told:
-            inner = name.removeprefix(outer)
-            row = _with_folder(rows_of[name], inner) if folders else rows_of[name]
-            found.take(files, name, row, part_called(inner.partition("/")[0]) or files.part)
+            inner, part = _place(files, name, outer)
+            found.take(files, name, _with_folder(rows_of[name], inner) if folders else rows_of[name], part)
         return
     stray = [beside[name][-1] for name in told]
     found.report("few images have such a file beside them: it is not read", "Add the others, or move it away.", stray)
@@ -239,9 +237,8 @@ def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
     by_class = len(used) > 1
     found.layouts.append("class folders" if by_class else "volumes" if found.volumes else "images")
     for name in names:
-        inner = name.removeprefix(outer)
-        row = _with_folder(Row(name), inner) if by_class else Row(name)
-        found.take(files, name, row, part_called(inner.partition("/")[0]) or files.part)
+        inner, part = _place(files, name, outer)
+        found.take(files, name, _with_folder(Row(name), inner) if by_class else Row(name), part)
     if by_class:
         stray = [name for name in names if _class_folder(name.removeprefix(outer)) is None]
         found.report("the image lies in no class folder", "Move it into one, or away.", stray)
@@ -254,6 +251,12 @@ def _outer(names: Iterable[str]) -> str:
     levels = zip(*(name.split("/")[:-1] for name in names), strict=False)
     common = itertools.takewhile(lambda level: len(set(level)) == 1 and part_called(level[0]) is None, levels)
     return "".join(f"{folder}/" for folder, *_ in common)
+
+
+def _place(files: Files, name: str, outer: str) -> tuple[str, Part | None]:
+    """The name below the folders that hold everything, and the part that the first of its folders means."""
+    inner = name.removeprefix(outer)
+    return inner, part_called(inner.partition("/")[0]) or files.part
 
 
 def _part_named(row: Row) -> Part | None:
