@@ -42,6 +42,7 @@ def evaluate(
     """Measure a model on labelled images: before and after rectification, and where it looks."""
     with errors_reported():
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
+        from stn_cli.cli.training import problems  # noqa: PLC0415
         from stn_cli.engines.devices import open_engine  # noqa: PLC0415
         from stn_cli.engines.engine import SMALL_SIDE  # noqa: PLC0415
         from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
@@ -59,11 +60,11 @@ def evaluate(
         _check_kind(dataset, engine.model.dims)
         examples = _chosen(dataset, part)
         if part == "auto" and not len(dataset.test):
-            say("note: all of the data is measured, also what the model may have learned from; see --part")
-        for problem in dataset.problems:
-            say(f"problem: {problem.what}: {problem.where[0]}{' and more' if len(problem.where) > 1 else ''}")
+            say("note       all of the data is measured, also what the model may have learned from; see --part")
+        for line in problems(dataset):
+            say(line)
         for line in _unused(examples, engine.model):
-            say(f"problem: {line}")
+            say(f"problem    {line}")
         evaluation, cases = evaluated(engine, examples)
         if out is not None:
             from stn_cli.images import encode, make_folder, write_atomically  # noqa: PLC0415

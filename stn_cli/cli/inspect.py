@@ -44,6 +44,8 @@ def inspect(
 
         target = picture_path(image, out, overwrite=on_exists == "overwrite")
         engine = open_engine(open_checkpoint(model), "cpu")
+        if engine.model.heads > 1:
+            say(f"note: the model has {engine.model.heads} heads; the first of them is shown")
         inspection = inspected(image, engine, RectifyOptions(always=always))
         write_picture(inspection, target)
         say(f"{image} -> {target}")

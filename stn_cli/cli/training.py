@@ -64,6 +64,11 @@ def _data(dataset: "Dataset") -> Iterator[str]:
         yield f"alphabet   {one_line(dataset.train.alphabet)}"
     if dataset.train.corners is not None:
         yield "poses      known, from the table of labels"
+    yield from problems(dataset)
+
+
+def problems(dataset: "Dataset") -> Iterator[str]:
+    """What is wrong with the data, where, and what to do."""
     for problem in dataset.problems:
         more = f" and {len(problem.where) - 3} more" if len(problem.where) > 3 else ""
         yield f"problem    {problem.what}: {shorten(', '.join(problem.where[:3]))}{more}"
