@@ -27,6 +27,9 @@ def result(line: str) -> None:
 
 def json_result(text: str) -> None:
     """JSON as a result: what a terminal should not see, or a pipe cannot hold, is escaped as JSON has it."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        result(text)
+        return
     knows_all = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     kept = (c == "\n" or (c.isprintable() and (knows_all or c.isascii())) for c in text)
     result("".join(c if keep else json.dumps(c)[1:-1] for c, keep in zip(text, kept, strict=True)))
@@ -54,6 +57,8 @@ def _write_nowhere(stream: TextIO) -> None:
 
 def printable(text: str) -> str:
     """Text whose control characters and undecodable bytes are escaped, so that no file name moves the cursor."""
+    if text.replace("\n", "").isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 

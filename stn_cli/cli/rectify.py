@@ -163,10 +163,11 @@ def rectify(
             errors += reporter.errors
             if errors_to is not None:
                 _write_errors(errors_to, errors)
-            if reporter.seen < len(jobs):
+            is_more = reporter.seen < len(jobs) or one is not runs[-1]
+            if is_more and (stop.signal is not None or reporter.has_seen_enough):
                 why = "stopped" if stop.signal is not None else f"stopped after {len(reporter.errors)} failures"
                 say(f"{why}. What was finished is kept; the same command goes on.")
-            if stop.signal is not None and (reporter.seen < len(jobs) or one is not runs[-1]):
+            if is_more and stop.signal is not None:
                 raise typer.Exit(stop.exit_code)
             if reporter.has_seen_enough:
                 break
@@ -213,19 +214,22 @@ def _run(jobs: "Sequence[Job]", crew: "Crew", reporter: "_Reporter", stop: "Gent
 
 def _check_errors_to(path: Path, jobs: "Sequence[Job]", options: "RectifyOptions") -> None:
     """Before anything is done: it can be written, and replaces nothing but what an earlier run wrote there."""
-    import os  # noqa: PLC0415
-
     from stn_cli.errors import OutputExistsError, StorageError, UsageError  # noqa: PLC0415
-    from stn_cli.rectify.finished import holds_records  # noqa: PLC0415
+    from stn_cli.images.discover import canonical_names  # noqa: PLC0415
+    from stn_cli.rectify.finished import holds_failures  # noqa: PLC0415
 
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise StorageError(f"--errors-to: {above} is no folder")
-    taken = {os.path.realpath(each) for job in jobs for each in (job.source.path, job.target, job.record)}
-    if path.is_dir() or os.path.realpath(path) in taken:
-        raise UsageError(f"--errors-to {path} is an input, an output or a folder", remedy="Name a file of its own.")
-    if path.exists() and options.on_exists != "overwrite" and not holds_records(path):
-        raise OutputExistsError(f"--errors-to: {path} exists already, and holds no records")
+    canonical = canonical_names()
+    taken = {canonical(each) for job in jobs for each in (job.source.path, job.target, job.record)}
+    try:
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise StorageError(f"--errors-to: {above} is no folder")
+        if path.is_dir() or canonical(path) in taken:
+            raise UsageError(f"--errors-to {path} is an input, an output or a folder", remedy="Name a file of its own.")
+        if path.exists() and options.on_exists != "overwrite" and not holds_failures(path):
+            raise OutputExistsError(f"--errors-to: {path} exists already, and lists no failures")
+    except OSError as error:
+        raise StorageError(f"--errors-to {path}: {error.strerror}") from error
 
 
 def _write_errors(path: Path, errors: "Sequence[Record]") -> None:

@@ -58,7 +58,9 @@ def train(
         typer.Option(help="translation, attention, similarity, affine, projective, tps, tps:border 2x10; affine3d."),
     ] = None,
     stages: Annotated[int, typer.Option(min=1, help="Localization nets in series.")] = 1,
-    heads: Annotated[int, typer.Option(min=1, help="Transformers side by side; a classifier sees all crops.")] = 1,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Transformers side by side; a classifier sees all crops. Default: 1.")
+    ] = None,
     insert_at: Annotated[
         int | None, typer.Option(min=0, help="Levels of the classifier before the transformer. Default: 0, none.")
     ] = None,

@@ -39,9 +39,13 @@ class Cascade(Transform):
         return product
 
     def __getitem__(self, part: Part) -> Self:
-        return type(self)(
-            tuple(stage[part] if part is None or stage.theta.ndim > 1 else stage for stage in self.stages)
-        )
+        def chosen(stage: Transform) -> Transform:
+            if part is None:
+                return stage[None]
+            is_same_for_all = stage.theta.ndim == 1 or (len(stage.theta) == 1 < len(self.theta))
+            return (stage if stage.theta.ndim == 1 else stage[0]) if is_same_for_all else stage[part]
+
+        return type(self)(tuple(map(chosen, self.stages)))
 
     def inverse(self) -> "Cascade":
         return Cascade(tuple(stage.inverse() for stage in reversed(self.stages)))

@@ -154,9 +154,9 @@ class SpatialTransformer(nn.Module):
     def sample(
         self, x: Float[Tensor, "b c *size"], transform: Transform, size: Sequence[int] | None = None
     ) -> Float[Tensor, "b c *crop"]:
-        """The crop that `transform` shows of `x`, of `output_size` or another, in the type of `x`."""
+        """The crop that `transform` shows of `x`, of `output_size` or another; of floats, in the type of `x`."""
         crop = sample(x, transform, tuple(size or self.output_size), resample=self.resample, fill=self.fill)
-        return crop.to(x.dtype)
+        return crop.to(x.dtype) if x.is_floating_point() else crop
 
     def whole(self, x: Float[Tensor, "b c *size"]) -> Transform:
         """What the first stage starts from: all of `x`, (b, dof)."""
@@ -172,6 +172,7 @@ class SpatialTransformer(nn.Module):
         `start`, every stage but the first is applied once, and begins where that says; the first `skip` stages are
         then left out, as if they had found the whole of `x`.
         """
+        dtype = torch.promote_types(x.dtype, torch.float32)
         found: Transform | None = None
         odds: Tensor | None = None
         steps: list[tuple[Transform, Transform, Pose]] = []
@@ -183,7 +184,7 @@ class SpatialTransformer(nn.Module):
                 if start is not None and number > 0:
                     begin = start(stage, begin)
                 pose = _as_pose(stage.localizer(self._seen(x, stage, begin, whole=number == 0 and found is None)))
-                found = refined(begin, stage.spec(pose.theta), stage.margin)
+                found = refined(begin, stage.spec(pose.theta.to(dtype)), stage.margin)
                 if isinstance(found, ThinPlateSpline) and pose.angle_votes.shape[1]:
                     upright, over = pose.angle_votes.detach().unbind(1)
                     before = 0.0 if start is not None or odds is None else odds
@@ -200,10 +201,10 @@ class SpatialTransformer(nn.Module):
         return _detached(found) if detach else found
 
     def _seen(self, x: Tensor, stage: Stage, begin: Transform, *, whole: bool) -> Tensor:
-        if whole and stage.margin == 1.0 and stage.input_size in (None, tuple(x.shape[2:])):
-            return x
-        size = stage.input_size or tuple(x.shape[2:])
-        return self.sample(x, enlarged(begin, stage.margin), size)
+        view, size = x, stage.input_size or tuple(x.shape[2:])
+        if not whole or stage.margin != 1.0 or size != tuple(x.shape[2:]):
+            view = sample(x, enlarged(begin, stage.margin), size, resample=self.resample, fill=self.fill)
+        return view.to(next(stage.localizer.parameters(), view).dtype)
 
     def _first_frame(self, x: Tensor, stage: Stage) -> Transform:
         dtype = torch.promote_types(x.dtype, torch.float32)

@@ -98,9 +98,12 @@ def write_journal(folder: Path, crops: Iterable[str]) -> None:
         raise StorageError(f"cannot write {folder / JOURNAL}: {error.strerror}") from error
 
 
-def holds_records(path: Path) -> bool:
-    """Whether every line of a file is a record; of an empty one, too."""
-    return all(source is not None for _, source, _ in _lines(path))
+def holds_failures(path: Path) -> bool:
+    """Whether every line of a file is the record of a failure; of an empty one, too."""
+    try:
+        return all(_decoder.decode(line).status == "failed" for line in path.read_bytes().splitlines())
+    except (OSError, *_DAMAGED):
+        return False
 
 
 def last_lines(path: Path) -> list[int] | None:

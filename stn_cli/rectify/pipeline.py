@@ -5,6 +5,7 @@ written is committed together with its records by `ledger`.
 """
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -109,7 +110,7 @@ class Provenance(NamedTuple):
         Raises ImageError if it cannot be read.
         """
         if job.exists and options.on_exists == "skip":
-            there = job.target if job.target.exists() else job.record
+            there = job.target if os.path.lexists(job.target) else job.record
             return f"{path_text(there)} exists already"
         if job.key is None:
             return None

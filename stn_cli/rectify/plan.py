@@ -99,7 +99,7 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> Plan
     existing = [job for job in jobs if job.exists]
     if existing and options.on_exists == "error":
         first, *others = existing
-        there = first.target if os.path.exists(first.target) else first.record  # noqa: PTH110
+        there = first.target if os.path.lexists(first.target) else first.record
         raise OutputExistsError(f"{there} exists already" + (f", and {len(others)} more" if others else ""))
     return Plan(jobs, len(found) - len(sources))
 

@@ -49,7 +49,7 @@ def train(
     transform: str | None = None,
     stages: int = 1,
     shared: bool = False,
-    heads: int = 1,
+    heads: int | None = None,
     input_size: Size | None = None,
     output_size: Size | None = None,
     baseline: bool = False,

@@ -15,7 +15,7 @@ from stn_cli.engines.devices import resolved
 from stn_cli.errors import ModelError, StorageError, TrainingDataError, UsageError
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import check_objectives, prepare, with_problems
-from stn_cli.training.defaults import Wishes, suited
+from stn_cli.training.defaults import WIDTH_OF_WORDS, Wishes, suited
 from stn_cli.training.examples import Dataset, Reading, read_examples
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
@@ -88,7 +88,8 @@ def plan(
     reading = _reading(checked, given.get("objectives") or (), wishes, _wants_volumes(given, wishes))
     dataset = _read(data, reading)
     config = suited(dataset, given, wishes)
-    if config.canvas > reading.longest_side:
+    if config.canvas > max(reading.longest_side, reading.widest_word):
+        del dataset  # which may fill half of the memory
         dataset = _read(data, dataclasses.replace(reading, longest_side=config.canvas))
     check_objectives(dataset, config)
     _check_network(config, dataset.classes)
@@ -102,7 +103,7 @@ def check_out(data: Sequence[Path], out: Path) -> None:
         StorageError: it is a file.
         UsageError: it lies within the data.
     """
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not os.path.isdir(out):  # noqa: PTH110, PTH112  a name that is too long is neither
         raise StorageError(f"{out} is a file, and a run goes into a folder", remedy="Name another one with -o.")
     for root in data:
         if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
@@ -201,6 +202,7 @@ def _reading(config: TrainConfig, objectives: Sequence[str], wishes: Wishes, vol
         label_means=means,
         group_by=config.group_by,
         validation_share=config.validation_share,
+        widest_word=WIDTH_OF_WORDS,
         longest_side=max(_LEAST_KEPT, config.canvas, *(wishes.input_size or ()), *(wishes.output_size or ())),
         volumes=volumes,
     )

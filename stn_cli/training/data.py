@@ -123,9 +123,10 @@ def _check_part(source: Dataset, of: Examples, config: TrainConfig, part: str) -
             remedy="Name them in labels.tsv (file, text), or in a .txt file beside each image.",
         )
     known = of.corners is not None and bool(np.isfinite(of.corners).any())
-    if "straighten" in config.objectives and not config.scenes and not known:
+    is_optional = part == "validation" and len(config.objectives) > 1
+    if "straighten" in config.objectives and not config.scenes and not known and not is_optional:
         raise TrainingDataError(
             f"straighten needs true poses, of the {part} part, too: scenes that distort upright images, or corners in"
             " the table of labels",
-            remedy="Add a [[scenes]] table to the configuration.",
+            remedy="State the corners of more images, name the parts, or add a [[scenes]] table to the configuration.",
         )

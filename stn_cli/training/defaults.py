@@ -16,7 +16,7 @@ from stn_cli.training.config import Objective, Scene, TrainConfig
 from stn_cli.training.examples import Dataset, Examples
 
 _LEAST_SIDE, _MOST_SIDE = 28, 64
-_SIDE_OF_WORDS = 128
+WIDTH_OF_WORDS = 128
 _LEAST_SIDE_OF_VOLUMES, _MOST_SIDE_OF_VOLUMES = 16, 32
 _OF_VOLUMES: dict[str, Any] = {"widths": (16, 32, 48, 64), "hidden": 128, "channels": 1}
 _OBLONG = 1.2
@@ -31,7 +31,7 @@ class Wishes:
     Attributes:
         transform: the family of transforms.
         stages: localization nets in series, or passes of one net if they are `shared`.
-        heads: transformers side by side.
+        heads: transformers side by side; None: as many as are said elsewhere, or one.
         input_size: (height, width) of what the localization net sees.
         output_size: (height, width) of the crop that is classified or read.
     """
@@ -39,7 +39,7 @@ class Wishes:
     transform: TransformConfig | None = None
     stages: int = 1
     shared: bool = False
-    heads: int = 1
+    heads: int | None = None
     input_size: Size | None = None
     output_size: Size | None = None
 
@@ -128,7 +128,7 @@ def _asked(objectives: tuple[Objective, ...], wishes: Wishes) -> dict[str, Any]:
     """What the wishes say outright."""
     parts = {"classify": "classifier_size", "read": "reader_size"}
     sizes = {parts[objective]: wishes.output_size for objective in objectives if objective in parts}
-    return {**(sizes if wishes.output_size else {}), **({"heads": wishes.heads} if wishes.heads > 1 else {})}
+    return {**(sizes if wishes.output_size else {}), **({"heads": wishes.heads} if wishes.heads else {})}
 
 
 def _canvas(dataset: Dataset, objectives: tuple[Objective, ...], wishes: Wishes) -> int:
@@ -140,7 +140,7 @@ def _canvas(dataset: Dataset, objectives: tuple[Objective, ...], wishes: Wishes)
     elif "straighten" in objectives:
         side = 60
     elif "read" in objectives:
-        side = _SIDE_OF_WORDS
+        side = WIDTH_OF_WORDS
     else:
         side = int(np.clip(fours, _LEAST_SIDE, _MOST_SIDE))
     return max(side, *(wishes.input_size or ()), *(wishes.output_size or ()), 0)

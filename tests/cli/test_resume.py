@@ -109,7 +109,8 @@ def test_what_a_parallel_run_is_writing_in_a_sub_folder_is_left_alone(folder):
 
 
 @pytest.mark.parametrize(
-    ("path", "code"), [("in/rotated-1.png", 2), ("out/theta.jsonl", 2), ("in", 2), ("mine/e.jsonl", 8), ("mine", 6)]
+    ("path", "code"),
+    [("in/rotated-1.png", 2), ("out/theta.jsonl", 2), ("in", 2), ("mine/e.jsonl", 8), ("mine", 6), ("e" * 300, 8)],
 )
 def test_a_list_of_errors_replaces_nothing_of_value(folder, path, code):
     (folder / "mine").write_text("a letter\n")
@@ -117,6 +118,13 @@ def test_a_list_of_errors_replaces_nothing_of_value(folder, path, code):
     run = go(folder, "--errors-to", path)
     assert run.returncode == code, run.stderr
     assert contents(folder) == before
+
+
+def test_a_list_of_errors_does_not_replace_the_records_of_another_run(folder):
+    assert rectify("in", "-o", "other", cwd=folder).returncode == 0
+    before = contents(folder / "other")
+    assert go(folder, "--errors-to", "other/theta.jsonl").returncode == 6
+    assert contents(folder / "other") == before
 
 
 def test_a_list_of_errors_is_written_again(folder):

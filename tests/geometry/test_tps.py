@@ -10,7 +10,9 @@ from stn_cli.errors import GeometryError
 from stn_cli.geometry import (
     Affine,
     BorderLayout,
+    Cascade,
     GridLayout,
+    Projective,
     ThinPlateSpline,
     grid,
     layout_from_name,
@@ -146,6 +148,17 @@ def test_a_point_beyond_a_fold_has_no_inverse():
     preimage = transform.inverse()(np.concatenate((seen, [[-0.9, 0.0]])))
     np.testing.assert_allclose(transform(preimage[:1]), seen, atol=1e-9)
     assert np.isnan(preimage[1]).all()
+
+
+def test_a_part_of_a_cascade_keeps_what_all_have_in_common():
+    layout = GridLayout(3)
+    rng = np.random.default_rng(0)
+    splines = ThinPlateSpline(layout.points.ravel() + rng.normal(0, 0.05, (4, 18)), layout)
+    common = Projective(np.array([[1.1, 0, 0.1, 0, 0.9, 0, 0.1, 0.05]]))
+    cascade, points = splines @ common, rng.uniform(-0.5, 0.5, (5, 2))
+    assert isinstance(cascade, Cascade)
+    np.testing.assert_allclose(cascade[[2, 0]](points), cascade(points)[[2, 0]])
+    np.testing.assert_allclose(cascade[1](points), cascade(points)[1])
 
 
 def test_the_inverse_has_a_gradient_also_where_nothing_is_bent():

@@ -336,6 +336,17 @@ def test_it_is_of_whatever_type_the_network_around_it_is(kind, dtype):
     torch.testing.assert_close(crop.float(), expected, rtol=0, atol=1e-5 if dtype == torch.float64 else 0.1)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (20, 20)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_its_nets_see_images_of_any_type(dtype, size):
+    net = perturbed(SpatialTransformer.of("affine", input_size=(16, 16), output_size=(8, 8), channels=1)).eval()
+    x = images(4, 1, *size).to(dtype)
+    expected = net(x.float())
+    crop = net(x)
+    assert crop.dtype == dtype
+    torch.testing.assert_close(crop.float(), expected, rtol=0, atol=0.03)
+
+
 def test_of_no_image_there_is_no_crop():
     net = SpatialTransformer.of("affine", input_size=(16, 16), output_size=(8, 8)).eval()
     assert net(torch.rand(0, 3, 20, 20)).shape == (0, 3, 8, 8)

@@ -121,6 +121,40 @@ def test_shards_of_webdataset_in_a_folder(tmp_path):
     assert known(read(by_name)) == known(read([tmp_path]))
 
 
+def test_shards_of_class_folders_whose_names_repeat_lose_nothing(tmp_path):
+    for shard in range(3):
+        files = {
+            f"{name}/{n}.png": png(100 * c + 10 * shard + n) for c, name in enumerate(("cat", "dog")) for n in range(4)
+        }
+        tar(tmp_path / f"train-{shard:03d}.tar", files)
+    found = known(read([tmp_path]))
+    assert found == {
+        100 * c + 10 * s + n: "cd"[c] + ("at", "og")[c] for c in (0, 1) for s in range(3) for n in range(4)
+    }
+
+
+def test_archives_of_parts_and_classes(tmp_path):
+    for number, name in enumerate(("cat-train", "cat-test", "dog-train", "dog-test")):
+        tar(tmp_path / f"{name}.tar", {f"{n}.png": png(10 * number + n) for n in range(4)})
+    dataset = read([tmp_path])
+    assert known(dataset) == {10 * m + n: ("cat", "dog")[m // 2] for m in range(4) for n in range(4)}
+    assert set(known(dataset, dataset.test)) == {10 * m + n for m in (1, 3) for n in range(4)}
+
+
+def test_folders_that_stn_made_are_classes_like_others(tmp_path):
+    record = {"source": {"relative": "../../raw/cat/0.png"}, "output": {"relative": "./0.png"}}
+    files = CLASSES | {f"{name}/theta.jsonl": json.dumps(record) for name in ("cat", "dog")}
+    assert known(read([write(tmp_path / "data", files)])) == EXPECTED
+
+
+def test_files_beside_half_of_the_images_are_read(tmp_path):
+    files = {f"{level}.png": png(level) for level in range(9)} | {f"{level}.txt": f"t{level}" for level in range(4)}
+    assert not read([write(tmp_path, files)]).train.texts
+    assert known(read([tmp_path], Reading(label_means="text"))) == {level: f"t{level}" for level in range(4)}
+    (tmp_path / "4.txt").write_text("t4")
+    assert known(read([tmp_path])) == {level: f"t{level}" for level in range(5)}
+
+
 def test_shards_whose_names_repeat_lose_nothing(tmp_path):
     for shard in range(4):
         levels = range(5 * shard, 5 * shard + 5)
@@ -385,6 +419,18 @@ def test_what_a_table_lists_and_what_is_there_are_compared(tmp_path):
     assert problems["the table does not list the image"] == ("3.png", "4.png")
 
 
+def test_what_a_table_may_leave_out(tmp_path):
+    write(tmp_path, {f"{level}.png": png(level) for level in range(4)})
+    write(tmp_path, {"labels.csv": "file,class\n0.png,a,\n1.png,b,,\n2.png,a\n3.png,b\n"})
+    assert known(read([tmp_path])) == {0: "a", 1: "b", 2: "a", 3: "b"}
+    write(tmp_path, {"labels.csv": "file,class,width,height\n0.png,a,20,\n1.png,b,,\n2.png,a,20,12\n3.png,b,20,12\n"})
+    assert known(read([tmp_path])) == {0: "a", 1: "b", 2: "a", 3: "b"}
+    corners = ",".join(f"{axis}{n}" for n in range(1, 5) for axis in "xy")
+    rows = f"file,{corners}\n0.png,2,4,12,10,,,,\n1.png,2,4,12,4,12,10,2,10\n"
+    dataset = joined_parts(read([write(tmp_path, {"labels.csv": rows})]))
+    np.testing.assert_allclose(dataset.corners[0], dataset.corners[1])
+
+
 def test_rows_that_say_nothing_or_say_it_twice_are_named(tmp_path):
     write(tmp_path, {f"{level}.png": png(level) for level in range(4)})
     write(tmp_path, {"labels.csv": "file,class\n0.png,a\n1.png,b\n2.png\n3.png,a\n1.png,a\n"})
@@ -464,8 +510,10 @@ def test_texts_that_may_be_classes_are_said_to_be_texts(tmp_path):
 
 def test_files_of_labels_are_utf_8(tmp_path):
     write(tmp_path, {"0.png": png(0), "1.png": png(1), "0.txt": "é".encode("latin-1"), "1.txt": "a"})
-    with pytest.raises(TrainingDataError, match=r"0\.txt is not UTF-8"):
-        read([tmp_path])
+    with pytest.raises(TrainingDataError, match=r"is not UTF-8, and is not read \(0\.txt\)"):
+        read([tmp_path], Reading(label_means="text"))
+    stray = read([write(tmp_path / "classes", CLASSES | {"cat/0.txt": "é".encode("latin-1")})])
+    assert known(stray) == EXPECTED
 
 
 def test_what_is_packed_is_to_be_unpacked(tmp_path):
@@ -511,7 +559,8 @@ def test_training_sees_what_rectify_shows_its_nets(dtype, channels, tmp_path):
 
 def test_what_stn_has_made_is_not_learned_from_unless_a_table_names_it(tmp_path):
     made = {"cat/0.rectified.png": png(90), "cat/0.rectified.json": "{}", "dog/10.inspect.png": png(91)}
-    made |= {"out/theta.jsonl": "", "out/cat/0.png": png(92)}
+    record = {"source": {"relative": "../cat/0.png"}, "output": {"relative": "./cat/0.png"}}
+    made |= {"out/theta.jsonl": json.dumps(record), "out/cat/0.png": png(92)}
     dataset = read([write(tmp_path, CLASSES | made | {"theta.jsonl": "{}"})])
     assert known(dataset) == EXPECTED
     assert [len(problem.where) for problem in dataset.problems] == [3]

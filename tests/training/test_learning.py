@@ -87,6 +87,7 @@ def test_options_go_before_the_configuration_or_are_refused():
     given = {**SMALL, "heads": 3, "classifier_size": [8, 8]}
     config = suited(data, given, Wishes(heads=2, output_size=(12, 12)))
     assert (config.heads, config.classifier_size) == (2, (12, 12))
+    assert suited(data, given, Wishes(heads=1)).heads == 1
     stages = [{"transform": {"kind": "affine"}, "input_size": [16, 16]}]
     with pytest.raises(UsageError, match="stages"):
         suited(data, {**SMALL, "stages": stages}, Wishes(transform=TransformConfig("similarity")))
@@ -143,6 +144,12 @@ def test_held_out_images_that_say_nothing_are_refused_before_the_run():
     data, silent = dataset(), Examples(dataset().validation.images, np.full(30, -1), ("lies", "stands"))
     with pytest.raises(TrainingDataError, match="validation"):
         prepare(dataclasses.replace(data, validation=silent), settings(data))
+    boxes = dataset(corners=True)
+    unknown = dataclasses.replace(boxes.validation, corners=np.full((30, 4, 2), np.nan))
+    half = dataclasses.replace(boxes, validation=unknown)
+    assert prepare(half, settings(half, objectives=("classify", "straighten"), scenes=())).classes
+    with pytest.raises(TrainingDataError, match="validation"):
+        prepare(half, settings(half, objectives=("straighten",), scenes=()))
 
 
 def test_texts_that_cannot_be_right_count_as_wrong_and_teach_nothing(tmp_path):

@@ -4,7 +4,7 @@ import os
 import re
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -43,7 +43,7 @@ class Files(ABC):
 class FolderFiles(Files):
     """Below a folder. A tar archive in it counts as a folder of its name; `x-000.tar`, `x-001.tar`… as one, `x`.
 
-    An archive with names that are in that folder already has a folder of its own in it. Links to files are followed,
+    Of names that are in that folder already, those of the later archive say which that is. Links to files are followed,
     links to folders are not.
     """
 
@@ -55,13 +55,13 @@ class FolderFiles(Files):
         self.archives = {name: TarFiles(root / name) for name in plain if name.endswith(".tar")}
         files = [name for name in plain if name not in self.archives]
         self._inside: dict[str, tuple[TarFiles, str]] = {}
-        taken = set(files)
+        taken, folder_of = set(files), _folders_of(self.archives)
         for name, archive in self.archives.items():
-            folder = _folder_of(name)
-            if any(folder + inner in taken for inner in archive.names):
-                folder += f"{PurePosixPath(name).stem}/"
-            self._inside |= {folder + inner: (archive, inner) for inner in archive.names}
-            taken |= {folder + inner for inner in archive.names}
+            names = {inner: folder_of[name] + inner for inner in archive.names}
+            if not taken.isdisjoint(names.values()):
+                names = {inner: folder_of[name] + _told_apart(inner, by=PurePosixPath(name).stem) for inner in names}
+            self._inside |= {here: (archive, inner) for inner, here in names.items()}
+            taken.update(names.values())
         self.names = tuple(sorted([*files, *self._inside]))
 
     def read(self, name: str) -> bytes:
@@ -132,12 +132,28 @@ def open_files(root: Path) -> Files:
     raise TrainingDataError(f"{root} {reason}", remedy=remedy)
 
 
-def _folder_of(archive: str) -> str:
-    """What comes before the names inside: nothing, or a folder with its `/`."""
-    beside, slash, name = archive.rpartition("/")
-    own = _without_number(name.removesuffix(".tar"))
-    own = _part_of(own) or own
-    return beside + slash + (f"{own}/" if own else "")
+def _folders_of(archives: Iterable[str]) -> dict[str, str]:
+    """What comes before the names inside each archive: nothing, or a folder with its `/`.
+
+    `x-train-001` is of the folder `train`, or of `train/x` where there is a `y-train-001` as well.
+    """
+    split = {}
+    for archive in archives:
+        beside, slash, name = archive.rpartition("/")
+        own = _without_number(name.removesuffix(".tar"))
+        part = _part_of(own)
+        split[archive] = beside + slash, part, re.sub(r"[-_.]?[^-_.]*$", "", own) if part else own
+    several = len({rest for _, part, rest in split.values() if part}) > 1
+    return {
+        archive: "".join((before, f"{part}/" if part else "", f"{rest}/" if rest and (several or not part) else ""))
+        for archive, (before, part, rest) in split.items()
+    }
+
+
+def _told_apart(name: str, *, by: str) -> str:
+    """Another name in the same folder, so that that says what it did of classes."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{by}~{file}"
 
 
 def _without_number(stem: str) -> str:

@@ -24,7 +24,7 @@ class Reading:
         label_means: what a label of no name is; None: as many images as share it suggest.
         group_by: regular expression of what in a name says which images stay in one part.
         validation_share: of what is trained on, held out where the data names no such part.
-        longest_side: images, and volumes, are kept in memory at most this large.
+        longest_side: images, and volumes, are kept in memory at most this large; those of words this wide at least.
         volumes: what TIFFs of several pages are; None: volumes, if their pages are alike and nothing else is there.
     """
 
@@ -33,6 +33,7 @@ class Reading:
     group_by: str | None = None
     validation_share: float = 0.1
     longest_side: int = 96
+    widest_word: int = 0
     volumes: bool | None = None
 
     def __post_init__(self) -> None:

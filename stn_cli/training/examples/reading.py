@@ -1,6 +1,7 @@
 """From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
 
 import itertools
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from stn_cli.errors import TrainingDataError
@@ -45,6 +47,9 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
     found.volumes = _are_volumes(opened, reading)
     for files in opened:
         _find(files, reading, found)
+    rows = [entry.row for entry in found.entries]
+    if any(row.text for row in rows) or _label_means(rows, reading) == "text":
+        reading = replace(reading, longest_side=max(reading.longest_side, reading.widest_word))
     decoded = decoded_images(found, reading)
     if len(decoded) < 2:
         raise _too_few(len(decoded), roots, found)
@@ -87,7 +92,7 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
         rows = [(table.rpartition("/")[0], row) for table in tables for row in _table(files, table)]
         _find_listed(files, rows, names, found)
     elif unmade := _not_made_by_stn(files, names):
-        _find_plain(files, unmade, found)
+        _find_plain(files, unmade, reading, found)
         made = sorted(set(names) - set(unmade))
         found.report("stn has made the image", "Give it another name if it is to be learned from.", made)
         tables = [name for name in files.names if suffix_of(name) in SUFFIXES and PurePosixPath(name).name not in _OURS]
@@ -98,9 +103,30 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
 
 
 def _not_made_by_stn(files: Files, names: Sequence[str]) -> list[str]:
-    """Without crops and pictures by their names, and what lies in sub-folders with records of a run."""
-    outputs = _output_folders(files)
-    return [name for name in names if not is_output(name) and not name.startswith(outputs)]
+    """Without crops and pictures by their names, and without crops of what is here as well, by their records."""
+    there, crops = set(files.names), set()
+    for folder in _output_folders(files):
+        for line in files.read(folder + RECORDS).splitlines():
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                record = msgspec.json.decode(line, type=_Record)
+                if record.output is not None and _below(folder, record.source) in there:
+                    crops.add(_below(folder, record.output))
+    return [name for name in names if not is_output(name) and name not in crops]
+
+
+class _Place(msgspec.Struct):
+    relative: str
+
+
+class _Record(msgspec.Struct):
+    """As much of a line of `theta.jsonl` as it takes."""
+
+    source: _Place
+    output: _Place | None = None
+
+
+def _below(folder: str, place: _Place) -> str:
+    return posixpath.normpath(folder + place.relative)
 
 
 def _output_folders(files: Files) -> tuple[str, ...]:
@@ -213,13 +239,13 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
     found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
 
 
-def _find_plain(files: Files, names: Sequence[str], found: Found) -> None:
+def _find_plain(files: Files, names: Sequence[str], reading: Reading, found: Found) -> None:
     """Images with a file beside each that says what it shows, in folders that do, or just images."""
     there, outer = set(files.names), _outer(names)
     beside = {name: sidecars for name in names if (sidecars := _sidecars(name, there))}
-    rows_of = {name: _beside(files, name, sidecars) for name, sidecars in beside.items()}
+    rows_of = {name: _beside(files, name, sidecars, found) for name, sidecars in beside.items()}
     told = [name for name, row in rows_of.items() if _says_what(row) or row.corners is not None]
-    if 2 * len(told) > len(names):
+    if told and (2 * len(told) >= len(names) or reading.label_means is not None):
         found.layouts.append("a file of labels beside each image")
         alone = sorted(set(names) - set(told))
         folders = not any(map(_says_what, rows_of.values()))
@@ -281,7 +307,7 @@ def _sidecars(name: str, there: set[str]) -> tuple[str, ...]:
     return tuple(candidate for candidate in candidates if candidate in there)
 
 
-def _beside(files: Files, name: str, sidecars: Sequence[str]) -> Row:
+def _beside(files: Files, name: str, sidecars: Sequence[str], found: Found) -> Row:
     row = Row(name)
     for sidecar in sidecars:
         try:
@@ -291,17 +317,18 @@ def _beside(files: Files, name: str, sidecars: Sequence[str]) -> Row:
         if sidecar.endswith(".json"):
             row = read_entry(data, name, files.where(sidecar))
         elif sidecar.endswith(".cls"):
-            row = replace(row, class_name=_text(data, files.where(sidecar)))
+            row = replace(row, class_name=_text(data, sidecar, found))
         else:
-            row = replace(row, text=_text(data, files.where(sidecar)))
+            row = replace(row, text=_text(data, sidecar, found))
     return row
 
 
-def _text(data: bytes, where: str) -> str:
+def _text(data: bytes, name: str, found: Found) -> str | None:
     try:
         return data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise TrainingDataError(f"{where} is not UTF-8: {error}", remedy="Save it as UTF-8.") from error
+    except UnicodeDecodeError:
+        found.report("the file is not UTF-8, and is not read", "Save it as UTF-8.", [name])
+        return None
 
 
 def _class_folder(name: str) -> str | None:

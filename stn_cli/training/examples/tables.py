@@ -136,10 +136,11 @@ def _delimited_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
     else:
         rows = rows[1:]
     for number, row in enumerate(rows, 1):
-        if len(row) > len(names):
+        if any(value.strip() for value in row[len(names) :]):
+            quoted = 'Put a value that has the delimiter in it between quotation marks: "Hello, world".'
             raise TrainingDataError(
                 f"{where}, entry {number} has {len(row)} values for {len(names)} columns",
-                remedy='Put a value that has the delimiter in it between quotation marks: "Hello, world".',
+                remedy="A tab stands between two columns, and nowhere else." if delimiter == "\t" else quoted,
             )
         yield dict(zip(names, (value.strip() for value in row), strict=False))  # the last ones may be left out
 
@@ -195,6 +196,11 @@ def _box(entry: dict[str, Any]) -> np.ndarray | None:
             return box
     if (box := _numbers(entry, _CORNER_AND_SIZE)) is not None:
         return np.concatenate((box[:2], box[:2] + box[2:]))
+    for names in (*_BOXES, _CORNER_AND_SIZE):
+        for prefix in _PREFIXES:
+            empty = [entry.get(prefix + name) in (None, "") for name in names if prefix + name in entry]
+            if len(empty) == len(names) and any(empty) and not all(empty):
+                raise ValueError(f"one of {', '.join(prefix + name for name in names)} is empty")
     return None
 
 
@@ -202,9 +208,6 @@ def _numbers(entry: dict[str, Any], names: tuple[str, ...]) -> np.ndarray | None
     """The values of these columns, all with the same prefix; None if one is missing."""
     for prefix in _PREFIXES:
         values = [entry.get(prefix + name) for name in names]
-        empty = [value in (None, "") for value in values]
-        if not any(empty):
+        if all(value not in (None, "") for value in values):
             return np.array([float(str(value)) for value in values])
-        if not all(empty) and all(prefix + name in entry for name in names):
-            raise ValueError(f"one of {', '.join(prefix + name for name in names)} is empty")
     return None
