@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--output", type=Path, help="default: results/ablations-DATA-TRANSFORM.json")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     name, data = "signs", arguments.data
@@ -158,7 +159,8 @@ def main() -> None:
         table[variant]["symptoms"] = sorted({symptom for each in runs for symptom in each["symptoms"]})
         print(variant, json.dumps(table[variant]), flush=True)
     report = {**provenance("ablations", sys.argv[1:]), "transform": arguments.transform, "steps": arguments.steps}
-    write_report(RESULTS / f"ablations-{name}-{arguments.transform}.json", {**report, "variants": table})
+    output = arguments.output or RESULTS / f"ablations-{name}-{arguments.transform}.json"
+    write_report(output, {**report, "variants": table})
 
 
 if __name__ == "__main__":
