@@ -106,7 +106,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         )
     for path in found.values():
         return _open(path)
-    if (Path(name_or_path) / "log.jsonl").is_file():
+    if is_folder and (Path(name_or_path) / "log.jsonl").is_file() and not (Path(name_or_path) / CARD).exists():
         raise ModelError(
             f"the run in {name_or_path} is not finished", remedy="The command that started it goes on where it ended."
         )
