@@ -1,7 +1,6 @@
 """From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
 
 import itertools
-import posixpath
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -9,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import msgspec
 import numpy as np
 
 from stn_cli.errors import TrainingDataError
@@ -21,11 +19,11 @@ from stn_cli.training.examples.files import Files, open_files
 from stn_cli.training.examples.found import Entry, Found, Reading
 from stn_cli.training.examples.idx import idx_pairs, read_idx_pair
 from stn_cli.training.examples.known import PARTS, Dataset, Examples, Part
+from stn_cli.training.examples.outputs import output_folders, recorded_crops
+from stn_cli.training.examples.sidecars import row_of, sidecars_of
 from stn_cli.training.examples.splits import held_out, part_called
-from stn_cli.training.examples.tables import SUFFIXES, Row, read_entry, read_table, table_names
+from stn_cli.training.examples.tables import SUFFIXES, Row, read_table, table_names
 
-_SIDECARS = (".json", ".cls", ".txt", ".gt.txt")
-"""In this order, so that what JSON says in passing gives way to what a file of its own says."""
 _OURS = (RECORDS, "log.jsonl")
 _FEW_LABELS = 10
 """Labels of no name are classes if each is given to so many images or more, on average; else transcriptions."""
@@ -104,33 +102,8 @@ def _find(files: Files, reading: Reading, found: Found) -> None:
 
 def _not_made_by_stn(files: Files, names: Sequence[str]) -> list[str]:
     """Without crops and pictures by their names, and without crops of what is here as well, by their records."""
-    there, crops = set(files.names), set()
-    for folder in _output_folders(files):
-        for line in files.read(folder + RECORDS).splitlines():
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
-                record = msgspec.json.decode(line, type=_Record)
-                if record.output is not None and _below(folder, record.source) in there:
-                    crops.add(_below(folder, record.output))
+    crops = recorded_crops(files)
     return [name for name in names if not is_output(name) and name not in crops]
-
-
-class _Place(msgspec.Struct):
-    relative: str
-
-
-class _Record(msgspec.Struct):
-    """As much of a line of `theta.jsonl` as it takes."""
-
-    source: _Place
-    output: _Place | None = None
-
-
-def _below(folder: str, place: _Place) -> str:
-    return posixpath.normpath(folder + place.relative)
-
-
-def _output_folders(files: Files) -> tuple[str, ...]:
-    return tuple(name.removesuffix(RECORDS) for name in files.names if name.endswith(f"/{RECORDS}"))
 
 
 def _are_volumes(opened: Sequence[Files], reading: Reading) -> bool:
@@ -242,8 +215,8 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
 def _find_plain(files: Files, names: Sequence[str], reading: Reading, found: Found) -> None:
     """Images with a file beside each that says what it shows, in folders that do, or just images."""
     there, outer = set(files.names), _outer(names)
-    beside = {name: sidecars for name in names if (sidecars := _sidecars(name, there))}
-    rows_of = {name: _beside(files, name, sidecars, found) for name, sidecars in beside.items()}
+    beside = {name: sidecars for name in names if (sidecars := sidecars_of(name, there))}
+    rows_of = {name: row_of(files, name, sidecars, found) for name, sidecars in beside.items()}
     told = [name for name, row in rows_of.items() if _says_what(row) or row.corners is not None]
     if told and (2 * len(told) >= len(names) or reading.label_means is not None):
         found.layouts.append("a file of labels beside each image")
@@ -256,7 +229,7 @@ def _find_plain(files: Files, names: Sequence[str], reading: Reading, found: Fou
         return
     stray = [beside[name][-1] for name in told]
     found.report("few images have such a file beside them: it is not read", "Add the others, or move it away.", stray)
-    outputs, folders_below = _output_folders(files), (f"{folder}/" for folder in files.folders)
+    outputs, folders_below = output_folders(files), (f"{folder}/" for folder in files.folders)
     below = [folder for folder in folders_below if folder.startswith(outer) and not folder.startswith(outputs)]
     classes = {_class_folder(name.removeprefix(outer)) for name in (*names, *below)} - {None}
     used = {_class_folder(name.removeprefix(outer)) for name in names} - {None}
@@ -298,37 +271,6 @@ def _part_named(row: Row) -> Part | None:
 
 def _says_what(row: Row) -> bool:
     return bool(row.class_name or row.label or row.text)
-
-
-def _sidecars(name: str, there: set[str]) -> tuple[str, ...]:
-    stem = name[: -len(PurePosixPath(name).suffix)]
-    key = f"{name.rpartition('/')[0]}/{name.rpartition('/')[2].partition('.')[0]}".lstrip("/")
-    candidates = (f"{base}{suffix}" for base in dict.fromkeys((stem, key)) for suffix in _SIDECARS)
-    return tuple(candidate for candidate in candidates if candidate in there)
-
-
-def _beside(files: Files, name: str, sidecars: Sequence[str], found: Found) -> Row:
-    row = Row(name)
-    for sidecar in sidecars:
-        try:
-            data = files.read(sidecar)
-        except OSError as error:
-            raise TrainingDataError(f"{files.where(sidecar)} cannot be read: {error.strerror}") from error
-        if sidecar.endswith(".json"):
-            row = read_entry(data, name, files.where(sidecar))
-        elif sidecar.endswith(".cls"):
-            row = replace(row, class_name=_text(data, sidecar, found))
-        else:
-            row = replace(row, text=_text(data, sidecar, found))
-    return row
-
-
-def _text(data: bytes, name: str, found: Found) -> str | None:
-    try:
-        return data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        found.report("the file is not UTF-8, and is not read", "Save it as UTF-8.", [name])
-        return None
 
 
 def _class_folder(name: str) -> str | None:
