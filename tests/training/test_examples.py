@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,27 @@ def test_transcriptions_beside_the_images(tmp_path):
     assert known(dataset) == {level: f"wörd{level}" for level in range(12)}
     assert dataset.classes == ()
     assert dataset.train.alphabet.startswith("0123")
+
+
+def test_boxes_of_yolo_are_no_transcriptions(tmp_path):
+    boxes = {name.replace(".png", ".txt"): "3 0.5 0.51 0.25 1\n0 .1 0.2 1.0 3e-05\n" for name in CLASSES}
+    dataset = read([write(tmp_path, CLASSES | boxes)])
+    assert known(dataset) == EXPECTED
+    (told,) = [problem for problem in dataset.problems if "YOLO" in problem.what]
+    assert set(told.where) == set(boxes)
+
+
+def test_numbers_are_transcriptions(tmp_path):
+    files = {f"{level}.png": png(level) for level in range(6)} | {f"{level}.txt": f"{level} 0.5" for level in range(6)}
+    assert known(read([write(tmp_path, files)])) == {level: f"{level} 0.5" for level in range(6)}
+
+
+@pytest.mark.parametrize(("in_folder", "in_table"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_in_a_table_are_found_whichever_way_their_accents_are_written(tmp_path, in_folder, in_table):
+    files = {unicodedata.normalize(in_folder, f"é{level}.png"): png(level) for level in range(4)}
+    rows = unicodedata.normalize(in_table, "".join(f"é{level}.png,{'ab'[level % 2]}\n" for level in range(4)))
+    dataset = read([write(tmp_path, files | {"labels.csv": "file,class\n" + rows})])
+    assert known(dataset) == {0: "a", 1: "b", 2: "a", 3: "b"}
 
 
 def test_json_beside_an_image_takes_nothing_from_its_class(tmp_path):

@@ -56,9 +56,9 @@ class Found:
 
     entries: list[Entry] = field(default_factory=list)
     layouts: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
     volumes: bool = False
+    _reported: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def take(self, files: Files, name: str, row: Row, part: Part | None) -> None:
         """One more image, which is read later."""
@@ -73,5 +73,10 @@ class Found:
         self.entries.append(Entry(name, pixels, row, part))
 
     def report(self, what: str, remedy: str, where: Sequence[str]) -> None:
+        """What is wrong, wherever it is; the same elsewhere is the same problem."""
         if where:
-            self.problems.append(Problem(what, remedy, tuple(where)))
+            self._reported.setdefault((what, remedy), []).extend(where)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return tuple(Problem(*said, tuple(where)) for said, where in self._reported.items())

@@ -1,6 +1,7 @@
 """From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
 
 import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -63,7 +64,7 @@ def read_examples(roots: Sequence[Path], reading: Reading | None = None) -> Data
         validation = train
     if len(train):
         _check_classes(train, validation, found)
-    return Dataset(train, validation, test, _layout(found.layouts), split, tuple(found.problems))
+    return Dataset(train, validation, test, _layout(found.layouts), split, found.problems)
 
 
 def _too_few(count: int, roots: Sequence[Path], found: Found) -> TrainingDataError:
@@ -186,11 +187,13 @@ def _table(files: Files, name: str) -> list[Row]:
 
 def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[str], found: Found) -> None:
     """Images that a table lists, by their paths beside the table, in `images/` there, or below the root."""
-    there, rows_of, missing, again = set(names), dict[str, Row](), [], []
+    there = {_composed(name): name for name in names} | {name: name for name in names}
+    rows_of, missing, again = dict[str, Row](), [], []
     for folder, row in rows:
         spelled = row.file.replace("\\", "/").removeprefix("./").removeprefix(f"{files.root.absolute().as_posix()}/")
         beside = f"{folder}/" if folder else ""
-        name = next((n for n in (beside + spelled, f"{beside}images/{spelled}", spelled) if n in there), None)
+        places = (beside + spelled, f"{beside}images/{spelled}", spelled)
+        name = next((there[n] for place in places for n in (place, _composed(place)) if n in there), None)
         if name is None:
             missing.append(row.file)
             continue
@@ -210,6 +213,11 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
     found.report("the table lists files that are not there", remedy, missing)
     unlisted = [name for name in names if name not in rows_of]
     found.report("the table does not list the image", "Add a row for it, or move it away.", unlisted)
+
+
+def _composed(name: str) -> str:
+    """As one and the same whichever way its accents are written: macOS has them apart from their letters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _find_plain(files: Files, names: Sequence[str], reading: Reading, found: Found) -> None:

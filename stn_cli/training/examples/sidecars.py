@@ -34,8 +34,26 @@ def row_of(files: Files, name: str, sidecars: Sequence[str], found: Found) -> Ro
         elif sidecar.endswith(".cls"):
             row = replace(row, class_name=_text(data, sidecar, found))
         else:
-            row = replace(row, text=_text(data, sidecar, found))
+            row = replace(row, text=_transcription(data, sidecar, found))
     return row
+
+
+def _transcription(data: bytes, name: str, found: Found) -> str | None:
+    text = _text(data, name, found)
+    if text is None or not _is_yolo(text):
+        return text
+    remedy = "Put one box for each image into a table of labels: file, class, x1, y1, x2, y2, width and height."
+    found.report("the file holds YOLO's boxes, and is not read", remedy, [name])
+    return None
+
+
+def _is_yolo(text: str) -> bool:
+    """Lines of a class's number, and the centre and size of a box as shares of the image's sides."""
+    try:
+        rows = [[float(value) for value in line.split()] for line in text.splitlines()]
+    except ValueError:
+        return False
+    return bool(rows) and all(len(row) == 5 and row[0].is_integer() and max(row[1:]) <= 1 for row in rows)
 
 
 def _text(data: bytes, name: str, found: Found) -> str | None:
