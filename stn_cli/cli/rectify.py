@@ -109,10 +109,9 @@ def rectify(
 ) -> None:
     """Straighten images: write the rectified crops, and the θ that was found for each."""
     with errors_reported("What was finished is kept; the same command goes on."):
-        import os  # noqa: PLC0415
-
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
         from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
+        from stn_cli.engines.devices import available_cores  # noqa: PLC0415
         from stn_cli.rectify.crew import Crew  # noqa: PLC0415
         from stn_cli.rectify.options import RectifyOptions  # noqa: PLC0415
 
@@ -131,7 +130,7 @@ def rectify(
             resume=resume and not force,
             recursive=recursive,
             batch_size=batch_size,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or available_cores(),
             time_limit=time_limit,
             max_pixels=max_pixels,
             salvage=salvage,

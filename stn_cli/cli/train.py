@@ -83,7 +83,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps; auto takes a CUDA device if there is one.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the networks. Default: one a core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the networks. Default: one a core, or OMP_NUM_THREADS.")
+    ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Train the same network without the transformer, too.")
     ] = False,

@@ -1,6 +1,7 @@
 """One JSON line for every input: what was found, what was done, where it went (schema `stn.theta/1`)."""
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,7 @@ SCHEMA = "stn.theta/1"
 Status = Literal["done", "unchanged", "skipped", "failed"]
 Point = tuple[float, ...]
 _OUTLINE_POINTS = 9
+_LIKE_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 
 
 class SourceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -136,8 +138,11 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def path_text(path: os.PathLike[str] | str) -> str:
-    """A path as JSON holds it: bytes that are not UTF-8 as `\\udcXX` would be no valid text, so as `\\xXX`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as JSON holds it, no two alike: bytes that are not UTF-8 as `\\xXX`, as `\\udcXX` would be no valid text.
+
+    A backslash that would read as the start of one is a byte of that kind, too: `\\x5c`.
+    """
+    return _LIKE_ESCAPED.sub(rb"\\x5c", os.fsencode(path)).decode("utf-8", "backslashreplace")
 
 
 def relative_text(path: Path, folder: Path) -> str:

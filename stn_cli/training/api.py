@@ -34,7 +34,7 @@ class Resources:
 
     Attributes:
         workers: processes that draw samples.
-        threads: of the networks on a CPU; None for one a core.
+        threads: of the networks on a CPU; None for as many as torch takes, one a core unless OMP_NUM_THREADS says less.
         device: `cpu`, `cuda` or `mps`; `auto` is a CUDA device if there is one.
         keep: states to keep, of the last validations.
     """
@@ -125,7 +125,7 @@ def run(
 
 def trainer_of(plan: Plan, out: Path, team: Team = ALONE) -> Trainer:
     """The run that is planned; nothing is written yet."""
-    resources, threads = plan.resources, plan.resources.threads or os.cpu_count() or 1
+    resources, threads = plan.resources, plan.resources.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     return Trainer(
         plan.config,

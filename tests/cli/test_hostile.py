@@ -72,6 +72,7 @@ NAMES = [
     b"escape\x1b[2J\x1b[31m.png",
     b"tab\tand\rreturn.png",
     b"not-utf-8-\xff\xfe.png",
+    rb"text-\xff.png",
     b"n" * 251 + b".png",
     " ünïcödé  .png".encode(),
     "right\u202eto-left.png".encode(),
@@ -96,7 +97,8 @@ def test_names_are_shown_escaped_and_recorded_without_loss(tmp_path, is_broken):
     lines = (tmp_path / "out" / "theta.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [json.loads(line) for line in run.stdout.splitlines()]
     recorded = {json.loads(line)["source"]["path"] for line in lines}
-    assert recorded == {f"in/{name.decode('utf-8', 'backslashreplace')}" for name in NAMES}
+    told_apart = [name.replace(rb"\xff", rb"\x5cxff") for name in NAMES]
+    assert recorded == {f"in/{name.decode('utf-8', 'backslashreplace')}" for name in told_apart}
     if not is_broken:
         made = [os.fsencode(path.name) for path in (tmp_path / "out").iterdir()]
         assert sorted(made) == sorted([*NAMES, b"theta.jsonl"])

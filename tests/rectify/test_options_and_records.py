@@ -83,14 +83,29 @@ def test_options_are_within_their_bounds_or_refused(options):
         assert min(made.batch_size, made.workers, made.max_pixels) >= 1
 
 
-@given(NAME)
-def test_names_of_any_bytes_are_recorded_so_that_they_can_be_told_apart(name):
-    text = path_text(Path(os.fsdecode(name)))
-    assert json.loads(json.dumps(text)) == text
-    text.encode()  # no lone surrogates
-    if b"\\" not in name:
-        assert text.encode().decode("unicode_escape", "ignore") is not None
-        assert name.decode("utf-8", "backslashreplace") == text
+ESCAPED = st.lists(st.sampled_from([b"\\", b"x", b"5c", b"ff", b"8", b"\xff", b"\xc3\xa9"]), min_size=1).map(b"".join)
+
+
+@given(NAME | ESCAPED, NAME | ESCAPED)
+def test_names_of_any_bytes_are_recorded_so_that_they_can_be_told_apart(one, other):
+    texts = [path_text(Path(os.fsdecode(name))) for name in (one, other)]
+    assert (texts[0] == texts[1]) == (Path(os.fsdecode(one)) == Path(os.fsdecode(other)))
+    assert json.loads(json.dumps(texts)) == texts
+    "".join(texts).encode()  # no lone surrogates
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("é b\\n.png".encode(), "é b\\n.png"),
+        (b"\xff\xe9.png", r"\xff\xe9.png"),
+        (rb"\xff.png", r"\x5cxff.png"),
+        (rb"\x5cxff.png", r"\x5cx5cxff.png"),
+        (rb"C:\xerox\x.png", r"C:\xerox\x.png"),
+    ],
+)
+def test_names_are_recorded_as_they_are_where_that_is_text(name, text):
+    assert path_text(Path(os.fsdecode(name))) == text
 
 
 @given(NAME, DIGEST, DIGEST, DIGEST, st.floats(), st.text(), st.sampled_from(["done", "unchanged", "failed"]))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from stn_cli.engines.devices import available_cores
 from stn_cli.errors import ImageError, TrainingDataError
 from stn_cli.images.channels import eight_bit, over_white
 from stn_cli.training.examples.found import Entry, Found, Reading
@@ -67,7 +68,7 @@ def _in_order(found: Found, reading: Reading) -> Iterator[tuple[Entry, Decoded |
                 corners = None
         return Decoded(entry, pixels, None if found.volumes else corners, key)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(entries), _READ_AHEAD):
             part = entries[start : start + _READ_AHEAD]
             yield from zip(part, pool.map(read, part), strict=True)
