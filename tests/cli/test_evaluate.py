@@ -8,10 +8,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from stn_cli.engines.engine import Location
+from stn_cli.engines.engine import Located, Location
+from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.geometry import Affine
-from stn_cli.reports.evaluation import Case, _calibration, _theta, edit_distance, worst
-from tests.running import SAMPLES, stn
+from stn_cli.reports.evaluation import Case, _calibration, _theta, edit_distance, evaluate, worst
+from stn_cli.training.examples import Examples
+from tests.running import SAMPLES, TRUTH, stn
+from tests.training.drawn import dataset, trained
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,20 @@ def test_figures_are_what_counting_gives(digits, tmp_path):
     assert (
         f"accuracy      {100 * found['accuracy']['before']:.2f} % → {100 * found['accuracy']['after']:.2f} %" in table
     )
+
+
+def test_an_evaluation_replaces_another_only_if_it_may(digits, tmp_path):
+    theirs = tmp_path / "worst.png"
+    theirs.write_text("theirs")
+    run = stn("evaluate", "digits", digits, "-o", tmp_path)
+    assert run.returncode == 6
+    assert "worst.png exists already" in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["worst.png"]
+    assert theirs.read_text() == "theirs"
+    assert stn("evaluate", "digits", digits, "-o", tmp_path, "--on-exists", "overwrite", "--worst", "2").returncode == 0
+    with PIL.Image.open(theirs) as sheet:
+        assert sheet.width > 100
+    assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == len(TRUTH)
 
 
 def test_poses_are_compared_with_corners_from_a_table(tmp_path):
@@ -115,6 +132,35 @@ def test_turns_are_those_that_a_person_sees():
     folds, theta = _theta([transform], [(height, width)])
     assert (folds, theta["turn"].mean) == (0, pytest.approx(30))
     assert theta["zoom"].mean == pytest.approx(1)
+
+
+class Reads(OnnxEngine):
+    """Reads what it is told of crops and of whole images."""
+
+    def __init__(self, checkpoint, crops, wholes):
+        super().__init__(checkpoint)
+        self.crops, self.wholes = crops, wholes
+
+    def locate(self, smalls, *_):
+        frames = Affine(np.tile([0.5, 0.0, 0.0, 0.0, 0.5, 0.0], (len(smalls), 1)))
+        return Located(frames, np.ones(len(smalls)), [(text, 0.9) for text in self.crops])
+
+    def labels(self, *_):
+        return [(text, 0.9) for text in self.wholes]
+
+
+def test_words_and_letters_are_counted_before_and_after(tmp_path):
+    _, checkpoint = trained(dataset(texts=True), tmp_path)
+    images = tuple(np.zeros((20, 20, 1), np.uint8) for _ in range(4))
+    examples = Examples(images, np.full(4, -1), (), ("kitten", "flaw", "same", "up"))
+    engine = Reads(checkpoint, ("sitten", "flaw", "same", ""), ("", "flow", "same", "pu"))
+    found, _ = evaluate(engine, examples)
+    assert (found.words.before, found.words.after) == (0.25, 0.5)
+    assert (found.characters.before, found.characters.after) == ((6 + 1 + 0 + 2) / 16, (1 + 0 + 0 + 2) / 16)
+    assert found.accuracy is None
+    assert found.theta["zoom"].mean == pytest.approx(0.5)
+    assert found.calibration.brier == pytest.approx((2 * 0.1**2 + 2 * 0.9**2) / 4)
+    assert found.calibration.expected_error == pytest.approx(0.4)
 
 
 def case(number, *, right, sure, iou=math.nan):
