@@ -22,6 +22,10 @@ install_import_hook(["stn_cli.geometry", "stn_cli.sampling", "stn_cli.networks"]
 import numpy as np  # noqa: E402  the hook comes before anything that may import stn_cli
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("steady", deadline=None, derandomize=True)  # whatever the speed of the machine
+settings.load_profile("steady")
 
 NOBODY = 65_534
 

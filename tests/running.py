@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_images" / "digits"
+STANDINS = ROOT / "tests" / "standins"
+"""Packages that take the place of those which are not installed."""
+HAS_TORCHVISION = find_spec("torchvision") is not None
 TRUTH = json.loads((SAMPLES / "truth.json").read_text())
 
 

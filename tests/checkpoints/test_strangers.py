@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from safetensors.numpy import save_file
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.header import SCHEMA, parse_header
 from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.engines.verify import verify
 from stn_cli.errors import ModelError
 from tests.checkpoints.strangers import DAMAGES, rewrite
@@ -33,6 +37,33 @@ def test_a_checkpoint_with_something_wrong_is_refused(folder, name):
         OnnxEngine(open_checkpoint(str(folder)))
     assert raised.value.exit_code == 5
     assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_torch_takes_nothing_that_is_wrong_for_more_than_an_error(folder, name):
+    spoil, _ = DAMAGES[name]
+    spoil(folder)
+    with suppress(ModelError):  # of the graphs that it does not run it knows nothing
+        TorchEngine(open_checkpoint(str(folder)), "cpu")
+    assert not (folder / "ran").exists()
+
+
+def test_a_module_that_a_stranger_names_is_not_imported(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    rewrite(folder, header=lambda header: header["model"]["classifier"].update(backbone="evil:net"))
+    for open_ in (OnnxEngine, partial(TorchEngine, device="cpu")):
+        with suppress(ModelError):
+            open_(open_checkpoint(str(folder)))
+    assert "evil" not in sys.modules
+
+
+def test_theta_that_is_not_finite_is_refused_when_it_is_said(folder, monkeypatch):
+    engine = OnnxEngine(open_checkpoint(str(folder)))
+    plain = engine.infer
+    monkeypatch.setattr(engine, "infer", lambda name, views: [plain(name, views)[0] * np.nan, *plain(name, views)[1:]])
+    with pytest.raises(ModelError, match="not finite"):
+        engine.locate([np.zeros((20, 20, 1), np.float32)], [(20, 20)])
 
 
 @pytest.mark.parametrize(

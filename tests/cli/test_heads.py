@@ -71,8 +71,12 @@ def test_one_head_alone_is_written_where_one_asks(two_headed, tmp_path):
         "rectify", two_headed / "photos", "-m", two_headed / "run", "-o", out, "--head", "2", "--json", "--always"
     )
     assert run.returncode == 0, run.stderr
-    assert len([json.loads(line) for line in run.stdout.splitlines()]) == 2
-    assert (out / NAMES[0]).exists()
+    engine = OnnxEngine(open_checkpoint(str(two_headed / "run")), head=1)
+    for name, record in zip(NAMES, map(json.loads, run.stdout.splitlines()), strict=True):
+        image = decode(two_headed / "photos" / name).pixels
+        (location,) = engine.locate([small_copy(image)], [image.shape[:2]])
+        np.testing.assert_allclose(record["transform"]["theta"], location.transform.theta, atol=1e-6)
+        assert (out / name).exists()
 
 
 @pytest.mark.parametrize("arguments", [["--head", "3", "-o", "out"], [], ["-o", "photos/out"], ["-o", "one.png"]])

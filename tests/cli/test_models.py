@@ -36,6 +36,17 @@ def test_verify_replays_the_golden_outputs(name):
     assert run.stdout == f"{name}: ok\n"
 
 
+@pytest.mark.parametrize("output", ["outline", "confidence", "label_confidence"])
+def test_verify_tells_a_model_that_says_something_else_than_it_did(checkpoint, output):
+    golden = load_file(checkpoint / "golden.safetensors")
+    golden[output] = golden[output] + np.float32(0.01)
+    save_file(golden, checkpoint / "golden.safetensors")
+    run = stn("models", "verify", checkpoint)
+    assert run.returncode == 10
+    assert f"error: {output} differs from the stored output by 0.01" in run.stderr
+    assert "ok" not in run.stdout
+
+
 def test_a_rewritten_checkpoint_is_as_good_as_its_content(checkpoint):
     rewrite(checkpoint)
     assert stn("models", "verify", checkpoint).returncode == 0

@@ -233,6 +233,8 @@ def test_bad_files_fail_alone(tmp_path):
         (["rectify"], 2),
         (["rectify", "a**.png"], 2),
         (["models", "info", "no-such-model"], 5),
+        (["rectify", SAMPLES, "-o", "out", "--device", "cuda" if sys.platform == "darwin" else "mps"], 7),
+        (["rectify", SAMPLES, "-o", "out", "--device", "quantum"], 2),
     ],
 )
 def test_exit_codes(tmp_path, arguments, code):
@@ -241,6 +243,27 @@ def test_exit_codes(tmp_path, arguments, code):
     assert run.stderr
     assert "Traceback" not in run.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_defect_of_ours_is_exit_1_and_shows_where_if_one_asks(tmp_path):
+    code = (
+        "from stn_cli.rectify.options import RectifyOptions as R\n"
+        "from stn_cli.__main__ import main\n"
+        "R.check_dims = lambda *_: 1 / 0\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "rectify", SAMPLES / "rotated-1.png", "-o", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    plain, traced = (
+        subprocess.run(command, cwd=tmp_path, env=each, capture_output=True, text=True, check=False)
+        for each in (environment, {**environment, "STN_DEBUG": "1"})
+    )
+    assert plain.returncode == traced.returncode == 1
+    assert "error: internal: ZeroDivisionError" in plain.stderr
+    assert "STN_DEBUG=1" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "check_dims" in traced.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_inputs_of_one_output_are_refused(tmp_path):

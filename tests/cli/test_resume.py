@@ -193,6 +193,7 @@ def test_a_stop_keeps_what_was_finished_and_says_how_to_go_on(folder, number, to
     )
     path = folder / "out" / "theta.jsonl"
     while not (path.exists() and path.stat().st_size):
+        assert run.poll() is None
         time.sleep(0.005)
     to(run.pid, number)
     _, said = run.communicate()
@@ -206,6 +207,27 @@ def test_a_stop_keeps_what_was_finished_and_says_how_to_go_on(folder, number, to
     again = subprocess.run([*command, "--batch-size", "64"], cwd=folder, capture_output=True, text=True, check=False)
     assert f"{len(finished)} skipped" in again.stderr
     assert len(read_finished(path)) == 60 + len(ROTATED)
+
+
+def test_a_second_interrupt_ends_at_once_and_leaves_what_a_next_run_clears(folder):
+    for copy in range(60):
+        shutil.copy(ROTATED[0], folder / "in" / f"copy-{copy}.png")
+    command = [sys.executable, "-m", "stn_cli", "rectify", "in", "-o", "out", "-m", "digits", "--device", "cpu"]
+    slow = [*command, "--size", "3000x3000", "--workers", "1"]
+    run = subprocess.Popen(slow, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list(folder.glob("out/.*.tmp")):
+        assert run.poll() is None
+        time.sleep(0.005)
+    run.send_signal(signal.SIGINT)
+    assert "once more stops at once" in run.stderr.readline()
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate()
+    assert run.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert not list(folder.glob("out/*.png"))
+    assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+    assert len(list((folder / "out").iterdir())) == 60 + len(ROTATED) + 1
 
 
 def test_two_runs_into_one_folder_are_kept_apart(folder):

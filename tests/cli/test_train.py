@@ -187,6 +187,7 @@ def test_a_stop_saves_the_state_and_says_how_to_go_on(bars, config, tmp_path, nu
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (tmp_path / "run" / "state-3.pt").exists():
+        assert run.poll() is None
         time.sleep(0.01)
     to(run.pid, number)
     _, said = run.communicate()

@@ -6,12 +6,13 @@ import torch
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.engines import torch_engine
-from stn_cli.engines.engine import small_copy
+from stn_cli.engines.engine import best_path, small_copy
 from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.errors import DeviceError
 from stn_cli.geometry import Similarity, outline
 from stn_cli.images import decode
+from stn_cli.rectify import pipeline
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Pipeline
 from stn_cli.rectify.plan import plan
@@ -97,7 +98,16 @@ def test_torch_reads_views_together_as_it_reads_each_alone(engines, monkeypatch)
     assert sorted(batches) == [1, 1, 4]
     for number, each in enumerate(taken):
         alone = engine.views([each], transforms[[number]], (28, 28), map)
-        assert torch.equal(together[number], alone[0])
+        torch.testing.assert_close(together[number], alone[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [([1, 1, 0, 1, 2], "aab"), ([0, 0, 0], ""), ([0, 2, 2, 0], "b"), ([2, 1, 2], "bab"), ([1, 1, 1], "a")],
+)
+def test_equal_columns_are_one_character_unless_a_blank_parts_them(path, text):
+    columns = np.eye(3)[path] * 0.7 + 0.1
+    assert best_path(columns, "ab") == (text, pytest.approx(0.8 ** len(path)))
 
 
 class Scarce(TorchEngine):
@@ -133,6 +143,20 @@ def test_a_device_that_is_out_of_memory_gets_half_as_many_images(tmp_path):
         (a, b) = (decode(staged.temporary).pixels.astype(int) for staged in (one, other))
         assert np.abs(a - b).max() <= 1
     assert len(jobs) == 14
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 1 << 30])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_and_batches_change_neither_crops_nor_records(tmp_path, monkeypatch, threads, batch_bytes):
+    monkeypatch.setattr(pipeline, "_BATCH_BYTES", batch_bytes)
+    engine, options = OnnxEngine(open_checkpoint("digits")), RectifyOptions(out=tmp_path)
+    jobs = plan([SAMPLES], options).jobs
+    found = Pipeline(engine, options, threads).run(jobs)
+    one_by_one = [Pipeline(engine, options).run([job]) for job in jobs]
+    assert [record.to_json() for record in found.records] == [each.records[0].to_json() for each in one_by_one]
+    crops = [crop.temporary.read_bytes() for crop in found.staged]
+    assert crops == [each.staged[0].temporary.read_bytes() for each in one_by_one]
+    assert len(crops) == 14
 
 
 def test_a_device_without_memory_for_one_image_ends_the_run(tmp_path):

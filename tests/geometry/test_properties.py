@@ -8,8 +8,7 @@ from stn_cli.geometry import Affine, Attention, Projective, Similarity, Translat
 from tests.geometry.examples import example, points_in
 
 POINTS = grid((3, 4))
-settings.register_profile("laws", deadline=None, derandomize=True, max_examples=40)
-LAWS = settings(settings.get_profile("laws"))
+LAWS = settings(max_examples=40)
 
 
 def theta(*ranges):

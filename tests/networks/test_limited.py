@@ -49,6 +49,33 @@ def test_every_direction_moves_and_none_goes_further_than_its_limit(kind):
         assert config(kind).spec(wild)(points).abs().max() < 8
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "there", "back"),
+    [
+        ("translation", 0, [0.8, 0], [-0.8, 0]),
+        ("attention", 0, [2, 0, 0], [0.5, 0, 0]),
+        ("attention", 2, [1, 0, 0.8], [1, 0, -0.8]),
+        ("similarity", 1, [0, math.pi / 3, 0, 0], [0, -math.pi / 3, 0, 0]),
+        ("affine", 1, [1, 0, 0, 0, 2, 0], [1, 0, 0, 0, 0.5, 0]),
+        ("affine", 3, [1, 0.4, 0, 0, 1, 0], [1, -0.4, 0, 0, 1, 0]),
+        ("affine", 5, [1, 0, 0, 0, 1, 0.8], [1, 0, 0, 0, 1, -0.8]),
+        ("projective", 7, [1, 0, 0, 0, 1, 0, 0, 0.2], [1, 0, 0, 0, 1, 0, 0, -0.2]),
+        ("affine3d", 2, [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 0], [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0.5, 0]),
+    ],
+)
+def test_the_furthest_is_the_limit(kind, number, there, back):
+    unit = np.eye(config(kind).spec.dof)[[number]]
+    for sign, expected in ((1, there), (-1, back)):
+        (far,), _ = theta(kind, sign * 1e6 * unit)
+        np.testing.assert_allclose(far, expected, atol=1e-9)
+
+
+def test_a_control_point_moves_by_the_limit_at_most():
+    identity = np.array(config("tps").spec.identity_theta)
+    far, _ = theta("tps", 1e6 * np.eye(len(identity)))
+    np.testing.assert_allclose(far, identity + LIMITS.bend * np.eye(len(identity)), atol=1e-9)
+
+
 def test_an_affine_map_is_scaled_then_sheared_then_turned():
     width, height, angle, shear, x, y = math.log(1.3), math.log(0.8), 0.5, 0.2, 0.1, -0.3
     wanted = np.array([width, height, angle, shear, x, y])

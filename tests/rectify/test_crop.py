@@ -1,5 +1,7 @@
 """From a location to a crop: whether at all, what it takes in, and how large."""
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -237,11 +239,37 @@ def test_options_that_make_no_sense_are_refused(options):
         RectifyOptions(**options)
 
 
-@pytest.mark.parametrize(
-    "options", [{"height": 32}, {"always": True}, {"size": (32, 32)}, {"min_confidence": 0.5}, {"optimize": True}]
-)
-def test_the_digest_of_the_options_knows_what_changes_a_crop(options):
-    assert options_digest(RectifyOptions(**options)) != options_digest(OPTIONS)
+CHANGES_A_CROP = {
+    "size": (32, 32),
+    "height": 32,
+    "resample": "nearest",
+    "fill": (0.0,),
+    "format": "PNG",
+    "quality": 50,
+    "optimize": True,
+    "min_confidence": 0.5,
+    "always": True,
+    "max_pixels": 1000,
+    "salvage": True,
+    "head": 2,
+}
+CHANGES_NONE = {
+    "out": Path("out"),
+    "on_exists": "overwrite",
+    "resume": False,
+    "recursive": False,
+    "batch_size": 1,
+    "workers": 1,
+    "time_limit": 1.0,
+    "allow_formats": ("JPEG2000",),
+}
+
+
+@pytest.mark.parametrize("name", RectifyOptions.__struct_fields__)
+def test_the_digest_of_the_options_knows_what_changes_a_crop_and_nothing_else(name):
+    changed = RectifyOptions(**{name: (CHANGES_A_CROP | CHANGES_NONE)[name]})
+    assert getattr(changed, name) != getattr(OPTIONS, name)
+    assert (options_digest(changed) == options_digest(OPTIONS)) is (name in CHANGES_NONE)
 
 
 def test_a_batch_is_decided_as_each_of_its_images_alone():

@@ -1,6 +1,7 @@
 """Classifiers of the user's own behind a transformer."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from stn_cli.errors import UsageError
 from stn_cli.networks.backbones import backbone
 from stn_cli.networks.config import TransformConfig
 from stn_cli.training.defaults import Wishes
-from tests.running import stn
+from tests.running import HAS_TORCHVISION, STANDINS, stn
 from tests.training.drawn import dataset, glyph, settings, trained
 
 MINE = """
@@ -170,8 +171,20 @@ def test_colours_for_those_that_take_no_other():
     assert settings(data, backbone="torchvision:resnet18").channels == 3
 
 
+@pytest.fixture
+def torchvision(monkeypatch):
+    """It, or what stands in for it."""
+    if HAS_TORCHVISION:
+        yield
+        return
+    monkeypatch.syspath_prepend(STANDINS)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("torchvision")
 def test_torchvision(tmp_path):
-    pytest.importorskip("torchvision", reason="torchvision is not installed")
     trainer, checkpoint = trained(dataset(), tmp_path / "run", backbone="torchvision:resnet18")
     assert checkpoint.header.model.classifier.classes == ("lies", "stands")
     assert trainer.best_validation["overall"]["samples"] == 30

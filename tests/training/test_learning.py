@@ -325,6 +325,7 @@ def test_a_piece_of_a_batch_of_which_nothing_is_known_teaches_nothing(tmp_path):
     trainer = Trainer(config, prepare(few, config), tmp_path, workers=0)
     assert trainer.train()
     assert trainer.step == 20
+    assert all(bool(weights.isfinite().all()) for weights in trainer.model.parameters())
 
 
 def test_a_run_without_progress_ends_early_and_stays_ended(tmp_path):
