@@ -1,13 +1,16 @@
 """Where the pixels of a crop lie in its source, interpolated between the knots of a lattice.
 
 A bent transform costs too much to be evaluated at every pixel. It is smooth, so that piecewise cubics through a few
-knots stray from it by hundredths of a pixel; every lattice is held against one half as fine before it is used.
+knots stray from it by hundredths of a pixel; every lattice is held against one half as fine before it is used. Even
+these cost more than reading the pixels of a large crop, so that they are followed at every few of them, in straight
+pieces, as far as that shows as little.
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
@@ -24,6 +27,10 @@ _TOLERANCE, _OF_EXTENT = 0.005, 1e-5
 """By which a lattice half as fine may be wrong: pixels, or if that is more, a share of the larger extent.
 
 The error of the lattice itself is about a quarter of it: 0.02 pixels in a source of 8,000, 0.08 in one of 32,000."""
+_LONGEST_PIECE, _STRAIGHT = 8, 0.0025
+"""Of the straight pieces: pixels of the crop at most, and pixels of the source by which they may leave their cubic."""
+_LARGE = 1 << 16
+"""Pixels of a crop from which on it pays to follow the cubics in pieces."""
 
 
 def lattices(
@@ -57,12 +64,34 @@ def lattices(
     return found
 
 
-def between(knots: Float32[np.ndarray, "2 m n"], size: tuple[int, ...], rows: slice) -> Float32[np.ndarray, "2 h w"]:
-    """What the knots say, x and y, at the pixel centres of some rows of a crop of `size`."""
+def between(
+    knots: Float32[np.ndarray, "2 m n"], size: tuple[int, ...], rows: slice
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """What the knots say, x and y in pixels of the source, at the pixel centres of some rows of a crop of `size`."""
+    down, along = _piece(knots, size, axis=0), _piece(knots, size, axis=1)
+    (top, bottom), (left, right) = _around(rows.start, rows.stop, down), _around(0, size[1], along)
     _, m, n = knots.shape
-    down, along = _weights(m - 1, size[0], rows.start, rows.stop), _weights(n - 1, size[1], 0, size[1])
-    positions: np.ndarray = down @ knots @ along.T
-    return positions
+    x, y = (
+        _weights(m - 1, size[0] / down, top, bottom) @ knots @ _weights(n - 1, size[1] / along, left, right).T
+    )  # at the middles of pieces
+    if (down, along) != (1, 1):
+        x, y = (cv2.resize(each, None, fx=along, fy=down, interpolation=cv2.INTER_LINEAR) for each in (x, y))
+    cut = slice(rows.start - top * down, rows.stop - top * down), slice(-left * along, size[1] - left * along)
+    return x[cut], y[cut]
+
+
+def _piece(knots: Float32[np.ndarray, "2 m n"], size: tuple[int, ...], axis: int) -> int:
+    """Pixels of the crop that a straight piece along an axis spans."""
+    if math.prod(size) < _LARGE:
+        return 1
+    bend = float(np.abs(np.diff(knots, 2, axis=axis + 1)).max())
+    longest = size[axis] / (knots.shape[axis + 1] - 1) * math.sqrt(8.0 * _STRAIGHT / max(bend, 1e-9))
+    return max(1, min(_LONGEST_PIECE, int(longest)))
+
+
+def _around(first: int, last: int, piece: int) -> tuple[int, int]:
+    """The pieces around some pixels, with one more on each side, from whose middle the outermost are reached."""
+    return (first, last) if piece == 1 else (first // piece - 1, -(-last // piece) + 1)
 
 
 def _knots(transforms: Transform, rows: int, columns: int) -> Float64[np.ndarray, "b 2 _ _"]:
@@ -99,8 +128,8 @@ def _from_every_second(cells: int) -> Float64[np.ndarray, "n knots"]:
 
 
 @lru_cache(maxsize=256)  # crops of all widths come by; those of one width again
-def _weights(cells: int, side: int, first: int, last: int) -> Float32[np.ndarray, "n knots"]:
-    """What every knot along an axis counts at the pixels from `first` to `last` of `side`."""
+def _weights(cells: int, side: float, first: int, last: int) -> Float32[np.ndarray, "n knots"]:
+    """What every knot along an axis counts at the middles of the pieces from `first` to `last` of `side`."""
     return _cubic(cells, (np.arange(first, last) + 0.5) * (cells / side)).astype(np.float32)
 
 

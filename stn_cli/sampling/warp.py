@@ -140,8 +140,7 @@ class Reading:
         fine_rows = slice(rows.start * readings[0], rows.stop * readings[0])
         if self.knots is not None:
             knots = self.knots * extent[:, None, None] - _FIRST_CENTRE
-            x, y = between(knots.astype(np.float32), fine, fine_rows)
-            return x, y
+            return between(knots.astype(np.float32), fine, fine_rows)
         points = self.transform(grid(fine)[fine_rows.start * fine[1] : fine_rows.stop * fine[1]])
         x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).astype(np.float32).T.reshape(2, -1, fine[1])
         return x, y

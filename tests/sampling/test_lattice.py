@@ -21,8 +21,7 @@ def mild(name):
 
 def stated(knots, size, extent):
     """Pixels of the source, by the knots, (h, w, 2)."""
-    between_them = between((knots * extent[:, None, None]).astype(np.float32), size, slice(0, size[0]))
-    return np.moveaxis(between_them, 0, -1)
+    return np.stack(between((knots * extent[:, None, None]).astype(np.float32), size, slice(0, size[0])), axis=-1)
 
 
 def exact(transform, size, extent):
@@ -35,6 +34,15 @@ def test_knots_stray_from_the_transform_by_hundredths_of_a_pixel_at_most(name, s
     extent = 1.3 * np.array(size[::-1])
     (knots,) = lattices(mild(name)[None], [extent], [size])
     assert np.abs(stated(knots, size, extent) - exact(mild(name), size, extent)).max() < 0.01
+
+
+@pytest.mark.parametrize("name", BENT)
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(37, 120), slice(299, 300)], ids=str)
+def test_some_rows_lie_where_they_do_among_all(name, rows):
+    size, extent = (300, 701), np.array([900.0, 400.0])
+    (knots,) = lattices(mild(name)[None], [extent], [size])
+    some = np.stack(between((knots * extent[:, None, None]).astype(np.float32), size, rows), axis=-1)
+    np.testing.assert_allclose(some, exact(mild(name), size, extent)[rows], atol=0.01)
 
 
 @pytest.mark.parametrize("name", ["border 2x5", "ribbon 2x5"])
