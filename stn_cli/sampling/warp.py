@@ -1,5 +1,6 @@
 """The CPU sampler: OpenCV on whole pixels, with the behaviour of `differentiable.sample` within one grey level."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -260,14 +261,30 @@ def _window(along: Float32[np.ndarray, "h w"], side: int) -> tuple[int, int]:
 
 
 def _shrunk(pixels: np.ndarray, level: int, border: Border) -> np.ndarray:
-    """The pyramid level, padded to whole pixels."""
+    """The pyramid level; at its end are pixels that the source fills in part, and the border the rest of them."""
     if not level:
         return pixels
-    (height, width), step = pixels.shape[:2], 2**level
-    padding = (0, -height % step, 0, -width % step)
-    padded = cv2.copyMakeBorder(pixels, *padding, _border_mode(border), value=border or (0.0,))
-    small: np.ndarray = cv2.resize(padded, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
-    return small.reshape(*small.shape[:2], pixels.shape[2])
+    step, sides = 2**level, pixels.shape[:2]
+    small = np.empty((*(-(-side // step) for side in sides), pixels.shape[2]), pixels.dtype)
+    for rows, columns in itertools.product(*(_whole_and_rest(side, step) for side in sides)):
+        part = pixels[_times(rows, step), _times(columns, step)]
+        padding = (0, -part.shape[0] % step, 0, -part.shape[1] % step)
+        if any(padding):
+            part = cv2.copyMakeBorder(part, *padding, _border_mode(border), value=border or (0.0,))
+        size = columns.stop - columns.start, rows.stop - rows.start
+        averages = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        small[rows, columns] = averages.reshape(*size[::-1], pixels.shape[2])
+    return small
+
+
+def _whole_and_rest(side: int, step: int) -> list[slice]:
+    """Along one axis of a level: the pixels that are filled, and the last one if it is not."""
+    whole = side // step
+    return [part for part in (slice(0, whole), slice(whole, -(-side // step))) if part.stop > part.start]
+
+
+def _times(part: slice, step: int) -> slice:
+    return slice(part.start * step, part.stop * step)
 
 
 def _extent(source: tuple[int, ...], plan: Footprint) -> Float[np.ndarray, "2"]:
