@@ -129,6 +129,19 @@ def test_the_command_imports_and_rectifies(tmp_path):
     assert again.returncode == 6
 
 
+def test_the_command_passes_on_what_it_is_told(tmp_path):
+    torch.save(foreign.perturbed(foreign.tutorial()).state_dict(), tmp_path / "net.pth")
+    told = ["--mean", 0.3, "--deviation", 0.2, "--align-corners", "--name", "theirs", "--input", "28x28"]
+    run = stn("models", "import", "net.pth", "--layout", "pytorch-tutorial", "-o", "told", *told, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    options = ImportOptions((28, 28), (0.3,), (0.2,), align_corners=True)
+    same = adopt(tmp_path / "net.pth", "pytorch-tutorial", tmp_path / "same", "theirs", options)
+    plain = adopt(tmp_path / "net.pth", "pytorch-tutorial", tmp_path / "plain", "theirs")
+    made = open_checkpoint(str(tmp_path / "told"))
+    assert made.name == "theirs"
+    assert made.sha256 == same.sha256 != plain.sha256
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("a program ran",))

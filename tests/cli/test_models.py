@@ -1,5 +1,6 @@
 """`stn models`, and what a damaged or foreign checkpoint meets."""
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tests.checkpoints.strangers import DAMAGES, rewrite
@@ -27,6 +29,22 @@ def test_list_names_the_bundled_models_and_their_sizes():
     assert set(sizes) == {"digits", "text"}
     assert sizes["digits"] <= 2_000_000
     assert sizes["text"] <= 8_000_000
+
+
+def test_info_says_what_the_files_hold():
+    told = json.loads(stn("models", "info", "digits", "--json").stdout)
+    assert told["path"] == str(DIGITS)
+    with safe_open(DIGITS / "model.safetensors", "numpy") as file:
+        written = json.loads(file.metadata()["stn"])
+    for name in ("schema", "name", "description", "training"):
+        assert told["header"][name] == written[name]
+    shown = stn("models", "info", "digits").stdout
+    assert f"sha256      {told['sha256']}" in shown
+    assert "classes     0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in shown
+
+
+def test_version_is_that_of_the_package():
+    assert stn("--version").stdout.split() == ["stn", importlib.metadata.version("stn-cli")]
 
 
 @pytest.mark.parametrize("name", ["digits", "text"])

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -243,6 +244,22 @@ def test_exit_codes(tmp_path, arguments, code):
     assert run.stderr
     assert "Traceback" not in run.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_in_a_folder_are_left_alone_if_one_asks(tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for place in ("in/here.png", "in/deep/there.png"):
+        shutil.copy(SAMPLES / "rotated-1.png", tmp_path / place)
+    assert rectify("in", "-o", "out", "--no-recursive", cwd=tmp_path).returncode == 0
+    assert set(records(tmp_path / "out")) == {"here.png"}
+
+
+def test_what_has_more_pixels_than_allowed_fails(tmp_path):
+    with Image.open(SAMPLES / "photo-1.jpg") as image:
+        pixels = image.width * image.height
+    for most, code in ((pixels, 0), (pixels - 1, 3)):
+        run = rectify(SAMPLES / "photo-1.jpg", "-o", tmp_path / str(most), "--max-pixels", most)
+        assert run.returncode == code, run.stderr
 
 
 def test_a_defect_of_ours_is_exit_1_and_shows_where_if_one_asks(tmp_path):

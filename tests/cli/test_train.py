@@ -72,12 +72,38 @@ def test_a_folder_becomes_a_checkpoint_that_rectifies(bars, config, tmp_path):
 
 
 def test_options_overrule_the_configuration(bars, config, tmp_path):
-    arguments = ("--config", config, "--steps", 2, "--batch-size", 4, "--seed", 7, "--objective", "classify")
-    run = stn("train", bars, "-o", tmp_path / "run", *arguments, "-q")
+    given = {
+        "steps": 2,
+        "batch_size": 6,
+        "accumulate": 3,
+        "learning_rate": 0.004,
+        "patience": 7,
+        "precision": "bf16",
+        "seed": 7,
+        "validation_share": 0.3,
+        "group_by": "(1?[0-9])[.]png",
+        "heads": 2,
+    }
+    options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", value)]
+    network = ["--transform", "attention", "--stages", 2, "--shared", "--input", "20x24", "--output", "16x18"]
+    others = ["--config", config, "--objective", "classify", "--tensorboard", "-q"]
+    run = stn("train", bars, "-o", tmp_path / "run", *options, *network, *others)
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     chosen = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert [chosen[name] for name in ("steps", "batch_size", "seed", "objectives")] == [2, 4, 7, ["classify"]]
+    assert {name: chosen[name] for name in given} == given
+    assert chosen["name"] == "bars"
+    assert (chosen["objectives"], chosen["classifier_size"]) == (["classify"], [16, 18])
+    (stage,) = chosen["stages"]
+    assert (stage["transform"]["kind"], stage["input_size"], stage["repeat"]) == ("attention", [20, 24], 2)
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_states_are_kept_as_one_asks(bars, config, tmp_path, keep):
+    options = ("--config", config, "--steps", 9, "--keep", keep, "-q")
+    assert stn("train", bars, "-o", tmp_path / "run", *options).returncode == 0
+    assert len(list((tmp_path / "run").glob("state-*.pt"))) == keep
 
 
 def test_dry_run_trains_nothing(bars, config, tmp_path):
