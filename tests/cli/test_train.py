@@ -72,6 +72,7 @@ def test_a_folder_becomes_a_checkpoint_that_rectifies(bars, config, tmp_path):
 
 
 def test_options_overrule_the_configuration(bars, config, tmp_path):
+    config.write_text(CONFIG.partition("[[stages]]")[0])
     given = {
         "steps": 2,
         "batch_size": 6,
