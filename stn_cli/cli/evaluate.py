@@ -20,7 +20,7 @@ EXAMPLES = """Examples:\n
     stn evaluate digits mnist/ -o seen/              evaluation.json, and worst.png\n
     stn evaluate runs/words words/ --json\n
 """
-EVALUATION, SHEET = "evaluation.json", "worst.png"
+_EVALUATION, _SHEET = "evaluation.json", "worst.png"
 _WORST = 24
 _NAMED = {"turn": "turn, degrees", "x": "middle, x", "y": "middle, y", "out_of_frame": "out of frame"}
 
@@ -49,12 +49,13 @@ def evaluate(
         from stn_cli.cli.training import problems  # noqa: PLC0415
         from stn_cli.engines.devices import open_engine  # noqa: PLC0415
         from stn_cli.engines.engine import SMALL_SIDE  # noqa: PLC0415
+        from stn_cli.images import check_free  # noqa: PLC0415
         from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
         from stn_cli.sampling.kinds import LONGEST_SHOWN  # noqa: PLC0415
         from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
 
         if out is not None and on_exists == "error":
-            _check_free(out / EVALUATION, out / SHEET)
+            check_free(out / _EVALUATION, out / _SHEET)
         engine = open_engine(open_checkpoint(model), device)
         means: Literal["class", "text"] | None = None
         if engine.model.reader or engine.model.classifier:
@@ -78,27 +79,14 @@ def evaluate(
             from stn_cli.reports.evaluation import worst as worst_of  # noqa: PLC0415
 
             make_folder(out)
-            write_atomically(out / EVALUATION, evaluation.to_json())
+            write_atomically(out / _EVALUATION, evaluation.to_json())
             sheet = contact_sheet(engine, examples, worst_of(cases, worst))
-            write_atomically(out / SHEET, encode(sheet, "PNG").data)
+            write_atomically(out / _SHEET, encode(sheet, "PNG").data)
         if json:
             json_result(evaluation.to_json().decode().rstrip())
             return
         for line in _table(evaluation):
             result(line)
-
-
-def _check_free(*targets: Path) -> None:
-    from stn_cli.errors import OutputExistsError, StorageError  # noqa: PLC0415
-
-    for target in targets:
-        try:
-            exists = target.exists()
-        except OSError as error:
-            raise StorageError(f"cannot look at {target}: {error.strerror}") from error
-        if exists:
-            remedy = "Choose another folder with -o, or say --on-exists overwrite."
-            raise OutputExistsError(f"{target} exists already", remedy=remedy)
 
 
 def _check_kind(dataset: "Dataset", dims: int) -> None:

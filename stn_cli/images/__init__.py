@@ -20,6 +20,7 @@ from stn_cli.images.formats import FORMAT_OF_SUFFIX, READABLE, SUFFIXES, format_
 from stn_cli.images.naming import Collision, find_collisions, output_path
 from stn_cli.images.storage import (
     Staged,
+    check_free,
     exclusive,
     make_folder,
     publish,
@@ -46,6 +47,7 @@ __all__ = [
     "Size",
     "Source",
     "Staged",
+    "check_free",
     "contained_pillow",
     "decode",
     "decode_data",

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from stn_cli.errors import StorageError
+from stn_cli.errors import OutputExistsError, StorageError
 
 _TEMPORARY = re.compile(r"\.stn-(\d+)-[0-9a-f]{16}\.tmp")
 
@@ -33,6 +33,18 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create the folder {path}: {error.strerror}") from error
+
+
+def check_free(*targets: Path) -> None:
+    """OutputExistsError for the first that exists; StorageError where that cannot be looked at."""
+    for target in targets:
+        try:
+            exists = target.exists()
+        except OSError as error:
+            raise StorageError(f"cannot look at {target}: {error.strerror}") from error
+        if exists:
+            remedy = "Choose another name with -o, or say --on-exists overwrite."
+            raise OutputExistsError(f"{target} exists already", remedy=remedy)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stn_cli.errors import NoInputError, OutputExistsError, StorageError, UsageError
-from stn_cli.images import FORMAT_OF_SUFFIX, encode, make_folder, write_atomically
+from stn_cli.images import FORMAT_OF_SUFFIX, check_free, encode, make_folder, write_atomically
 from stn_cli.images.formats import INSPECTED
 from stn_cli.reports.inspection import Inspection
 from stn_cli.reports.overlay import overlay
@@ -25,14 +25,12 @@ def picture_path(image: Path, out: Path | None = None, *, overwrite: bool = Fals
     try:
         if not image.exists():
             raise NoInputError(f"{image} does not exist", remedy="Name an image.")
-        exists = target.exists()
-        if exists and target.samefile(image):
+        if target.exists() and target.samefile(image):
             raise OutputExistsError(f"{target} is the image itself", remedy="Choose another file with -o.")
     except OSError as error:
         raise StorageError(f"cannot look at {error.filename}: {error.strerror}") from error
-    if exists and not overwrite:
-        remedy = "Choose another file with -o, or say --on-exists overwrite."
-        raise OutputExistsError(f"{target} exists already", remedy=remedy)
+    if not overwrite:
+        check_free(target)
     return target
 
 

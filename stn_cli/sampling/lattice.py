@@ -71,9 +71,9 @@ def between(
     down, along = _piece(knots, size, axis=0), _piece(knots, size, axis=1)
     (top, bottom), (left, right) = _around(rows.start, rows.stop, down), _around(0, size[1], along)
     _, m, n = knots.shape
-    x, y = (
-        _weights(m - 1, size[0] / down, top, bottom) @ knots @ _weights(n - 1, size[1] / along, left, right).T
-    )  # at the middles of pieces
+    of_rows = _weights(m - 1, size[0] / down, top, bottom)
+    of_columns = _weights(n - 1, size[1] / along, left, right)
+    x, y = of_rows @ knots @ of_columns.T  # at the middles of pieces
     if (down, along) != (1, 1):
         x, y = (cv2.resize(each, None, fx=along, fy=down, interpolation=cv2.INTER_LINEAR) for each in (x, y))
     cut = slice(rows.start - top * down, rows.stop - top * down), slice(-left * along, size[1] - left * along)
