@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stn_cli.networks.config import ClassifierConfig
+from stn_cli.networks.layers import ByteDropout
 from stn_cli.networks.localization import Standardize, conv_trunk, layers_of, trunk_features
 
 
@@ -21,7 +22,7 @@ class CropClassifier(nn.Module):
         self.layers = nn.Sequential(
             Standardize(),
             trunk,
-            nn.Dropout(0.2),
+            ByteDropout(51),
             nn.Linear(features, config.hidden),
             nn.ReLU(inplace=True),
             nn.Linear(config.hidden, len(config.classes)),

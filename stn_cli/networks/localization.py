@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stn_cli.geometry.arrays import at_least_float32, matmul
 from stn_cli.networks.config import LocalizerConfig, Size
+from stn_cli.networks.layers import GreyConv2d
 from stn_cli.networks.limited import limited
 from stn_cli.networks.sequence import Conv, Flatten, Layer, Linear, MaxPool, MeanPool, Norm, SequenceConfig
 
@@ -223,7 +224,11 @@ def conv_layers(
     """A convolution that keeps the size, or divides it by its stride, normalised over the batch and rectified."""
     convolution: type[nn.Module] = nn.Conv2d if dims == 2 else nn.Conv3d
     norm = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
-    return convolution(narrow, wide, kernel, stride, kernel // 2, bias=False), norm(wide), nn.ReLU(inplace=True)
+    if (narrow, stride, dims) == (1, 2, 2):
+        first: nn.Module = GreyConv2d(wide, kernel)
+    else:
+        first = convolution(narrow, wide, kernel, stride, kernel // 2, bias=False)
+    return first, norm(wide), nn.ReLU(inplace=True)
 
 
 def trunk_features(trunk: nn.Module, channels: int, size: Size) -> int:

@@ -14,7 +14,6 @@ import msgspec
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.store import GOLDEN, WEIGHTS
@@ -26,7 +25,7 @@ from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import TrainingData
 from stn_cli.training.objectives import Losses, losses
-from stn_cli.training.outset import model_config, moving_average, new_model, optimizer_of, start_from
+from stn_cli.training.outset import MovingAverage, model_config, new_model, optimizer_of, start_from
 from stn_cli.training.revival import revive
 from stn_cli.training.samples import Batch, batches, split
 from stn_cli.training.starts import disturbed
@@ -82,8 +81,9 @@ class Trainer:
         self.layout = channels_last(self.model_config.dims)
         self.model.to(device, memory_format=self.layout)  # type: ignore[call-overload]
         self.shared: Any = self.model
-        self.average = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema), use_buffers=True)
+        self.average = MovingAverage(self.model, config.ema)
         self.optimizer = optimizer_of(self.model, config)
+        self.parameters = list(self.model.parameters())
         self.step, self.best_score, self.best_step, self.last_norm = 0, -math.inf, 0, 0.0
         self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -224,7 +224,8 @@ class Trainer:
         return batches(self.data.training, self.config.batch_size, first=self.step, workers=self.workers, part=part)
 
     def one_step(self, batch: Batch) -> Losses:
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         seeded = torch.default_generator if self.device == "cpu" else torch  # all devices take 2 ms
         seeded.manual_seed(hash((self.config.seed, self.step)))
         for group in self.optimizer.param_groups:
@@ -239,12 +240,12 @@ class Trainer:
                 torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
             for name, part in parts.items():
                 sums[name] = sums.get(name, 0.0) + part.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         if not bool(torch.isfinite(norm)):
             raise self._diverged("the gradient")
         self.last_norm = float(norm)
         self.optimizer.step()
-        self.average.update_parameters(self.model)
+        self.average.follow()
         return sums
 
     def _losses(self, batch: Batch) -> Losses:

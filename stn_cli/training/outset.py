@@ -1,10 +1,11 @@
 """What a run begins with: its model, the running average of that, and the optimizer."""
 
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from stn_cli.networks.backbones import backbone
 from stn_cli.networks.config import ClassifierConfig, ModelConfig, ReaderConfig
@@ -61,17 +62,33 @@ def start_from(model: Rectifier, other: Rectifier) -> None:
     model.load_state_dict({**mine, **fitting})
 
 
-def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """The exponential moving average of weights; its decay grows, so that the random start is soon forgotten."""
+class MovingAverage(AveragedModel):
+    """The exponential moving average of a model's weights; its decay grows, so that the random start is soon forgotten.
 
-    def update(averages: Any, values: Any, updates: Tensor | int) -> None:
-        now = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1 - now)
-        else:  # counts
-            torch._foreach_copy_(averages, values)
+    It knows the tensors of both: to look them up at every step, as torch's own does, takes longer than to average them.
+    """
 
-    return update
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._averages, self._weights = [mine for mine, _ in weights], [theirs for _, theirs in weights]
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Draws the average towards the weights as they are now."""
+        updates = int(self.n_averaged)
+        decay = min(self.decay, (1 + updates) / (10 + updates)) if updates else 0.0
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+        for mine, theirs in self._counts:
+            mine.copy_(theirs)
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
 
 
 def optimizer_of(model: Rectifier, config: TrainConfig) -> torch.optim.AdamW:
