@@ -13,7 +13,7 @@ def zoom(factor: float, dims: int, array: Array) -> Linear:
 
 def enlarged(found: Transform, margin: float) -> Transform:
     """What a localization net is shown: the region found so far, enlarged about its centre."""
-    return found @ zoom(margin, found.dims, found.theta)
+    return _zoomed(found, margin)
 
 
 def refined(found: Transform, predicted: Transform, margin: float) -> Transform:
@@ -23,7 +23,11 @@ def refined(found: Transform, predicted: Transform, margin: float) -> Transform:
     """
     if isinstance(predicted, ThinPlateSpline):
         return predicted.through(found)
-    return enlarged(found, margin) @ predicted @ zoom(1.0 / margin, found.dims, found.theta)
+    return _zoomed(enlarged(found, margin) @ predicted, 1.0 / margin)
+
+
+def _zoomed(found: Transform, factor: float) -> Transform:
+    return found if factor == 1.0 else found @ zoom(factor, found.dims, found.theta)
 
 
 def righted(found: ThinPlateSpline, odds: Array, prior: float) -> tuple[ThinPlateSpline, Array]:

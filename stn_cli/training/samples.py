@@ -143,7 +143,10 @@ class GivenSamples(Samples):
         side, channels = self.config.canvas, self.config.channels
         canvas = np.empty((len(images), side, side, channels), np.uint8)
         for place, image, matrix in zip(canvas, images, _in_pixels(to_canvas, sides, side), strict=True):
-            _draw_on(place, image, matrix)
+            if not self.moved and image.shape == place.shape:
+                place[:] = image
+            else:
+                _draw_on(place, image, matrix)
         if self.moved and self.config.augment.light:
             _relight(canvas, 1 + self.config.augment.light * drawn[:, 6:8])
         truth = np.full((len(images), 4, 2), np.nan)
@@ -203,9 +206,6 @@ def _draw_on(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
     """The image on the canvas (side, side, c), its border continued."""
     if image.shape[2] != canvas.shape[2]:
         image = luminance(image) if canvas.shape[2] == 1 else np.repeat(image, 3, axis=2)
-    if image.shape == canvas.shape and np.array_equal(matrix, np.eye(2, 3)):
-        canvas[:] = image
-        return
     size = canvas.shape[1::-1]
     cv2.warpAffine(image, matrix, size, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -230,11 +230,12 @@ def batches(
         samples,
         batch_sampler=_Parts(len(samples), batch_size, first, *part),
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_arrays,
         worker_init_fn=_make_way,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    for arrays in loader:
+        yield Batch(*map(torch.from_numpy, arrays))
 
 
 class _Parts:
@@ -254,8 +255,9 @@ class _Parts:
             yield list(whole[ends[0] : ends[1]])
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _arrays(batch: Any) -> list[np.ndarray]:
+    """A batch as it goes through a pipe: tensors go as files of shared memory, which take longer to open than to copy."""
+    return [part.numpy() for part in batch]
 
 
 def _make_way(_worker: int) -> None:
