@@ -256,7 +256,7 @@ class _Parts:
 
 
 def _arrays(batch: Any) -> list[np.ndarray]:
-    """A batch as it goes through a pipe: tensors go as files of shared memory, which take longer to open than to copy."""
+    """A batch as it goes through a pipe; tensors go as files of shared memory, slower to open than to copy."""
     return [part.numpy() for part in batch]
 
 
