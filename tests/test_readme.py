@@ -82,11 +82,13 @@ def test_installing_and_testing_is_what_ci_does():
     assert re.search(rf"^{test}$", script, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["rectify", "train"])
-def test_every_option_is_in_a_table(name):
+@pytest.mark.parametrize(("name", "section"), [("rectify", "Commands"), ("train", "Train your own")])
+def test_every_option_is_in_a_table_of_its_section(name, section):
     command = typer.main.get_command(app).commands[name]
     options = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
-    listed = set(re.findall(r"`(--?[a-z-]+)`", README))
+    (text,) = re.findall(rf"^## {section}\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    listed = set(re.findall(r"`(--?[a-z-]+)`", "\n".join(rows)))
     assert {name for name in options if name.startswith("-")} <= listed
 
 

@@ -133,6 +133,15 @@ def test_a_blank_image_gives_finite_parameters():
         {"widths": (4, 0)},
         {"widths": (4,) * 6},
         {"input_size": (1, 64), "widths": (4, 4, 4)},
+        {"margin": 0.0},
+        {"margin": 0.01},
+        {"margin": np.nan},
+        {"margin": np.inf},
+        {"bound": -1.0},
+        {"bound": np.inf},
+        {"hidden": 0},
+        {"channels": 0},
+        {"angle_bins": -1},
     ],
 )
 def test_a_net_that_makes_no_sense_is_a_usage_error(options):
@@ -176,28 +185,6 @@ def test_configurations_name_every_family():
 def test_a_layout_belongs_to_a_spline_and_is_one(kind, layout):
     with pytest.raises(UsageError, match="layout"):
         TransformConfig(kind, layout)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"margin": 0.0},
-        {"bound": -1.0},
-        {"hidden": 0},
-        {"channels": 0},
-        {"angle_bins": -1},
-        {"widths": ()},
-        {"widths": (4, 0)},
-        {"widths": (4,) * 6},
-        {"bound": np.inf},
-        {"margin": np.nan},
-        {"margin": np.inf},
-        {"margin": 0.01},
-    ],
-)
-def test_a_net_that_cannot_exist_is_refused(options):
-    with pytest.raises(UsageError):
-        config(**options)
 
 
 def test_all_nets_of_a_model_see_colours_or_all_luminance():

@@ -10,6 +10,7 @@ import os
 import shutil
 import traceback
 from functools import partial
+from hashlib import sha256
 
 import pytest
 
@@ -134,6 +135,13 @@ def start(folder):
         shutil.copy(SAMPLES / name, folder / "in")
 
 
+def recorded(out):
+    """The records that are whole; those beside the inputs are one to a file, and there or not."""
+    path = out / "theta.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
 def outcome(folder):
     """Crops byte by byte, and records whatever their order."""
     files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -155,9 +163,12 @@ def test_a_run_that_was_disturbed_ends_like_one_that_was_not(engine, tmp_path, b
             start(folder)
             disturbed = in_child(engine, folder, out, Faults(folder, nth, way))
             assert disturbed == KILLED if way == "kill" else disturbed in (ENDED, 3, 8), (nth, way)
-            for record in (folder / "out" / "theta.jsonl",) if not beside else ():
-                lines = record.read_bytes().splitlines(keepends=True) if record.exists() else []
-                assert all(json.loads(line) for line in lines if line.endswith(b"\n")), (nth, way)
+            if disturbed == ENDED:
+                assert outcome(folder) == expected, (nth, way)
+            for record in recorded(folder / "out"):
+                if output := record.get("output"):
+                    crop = folder / "out" / output["relative"]
+                    assert sha256(crop.read_bytes()).hexdigest() == output["sha256"], (nth, way)
             (folder / "count").write_text("")
             assert in_child(engine, folder, out) == ENDED, (nth, way)
             assert outcome(folder) == expected, (nth, way)

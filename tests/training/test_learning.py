@@ -444,6 +444,7 @@ def test_overlap_is_of_areas():
 
 
 WORKER = """
+import hashlib
 import sys
 from pathlib import Path
 import torch
@@ -456,7 +457,10 @@ from stn_cli.training.defaults import Wishes
 data = dataset(200)
 wishes = Wishes(transform=TransformConfig("attention"), input_size=(16, 16))
 made = settings(data, wishes, steps=60, validate_every=20, ema=0.9)
-train_and_report(Plan(data, made, Resources(workers=0, threads=1)), Path(sys.argv[1]), baseline=True)
+run = Path(sys.argv[1])
+trainer, _ = train_and_report(Plan(data, made, Resources(workers=0, threads=1)), run, baseline=True)
+weights = b"".join(parameter.detach().numpy().tobytes() for parameter in trainer.model.parameters())
+(run / f"digest-{trainer.team.rank}").write_text(hashlib.sha256(weights).hexdigest())
 """
 
 
@@ -487,6 +491,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
     assert shared[-1]["zoom_mean"] == pytest.approx(alone[-1]["zoom_mean"], abs=0.1)
     for made in ("model.safetensors", "report.md", "baseline/model.safetensors"):
         assert (tmp_path / "2" / made).exists()
+    first, second = ((tmp_path / "2" / f"digest-{rank}").read_text() for rank in (0, 1))
+    assert first == second, "each moved its weights by the gradients of both"
 
 
 def test_a_plan_is_refused_before_the_data_is_read(tmp_path):
