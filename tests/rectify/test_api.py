@@ -1,5 +1,8 @@
 """Rectifying from Python."""
 
+import json
+from hashlib import sha256
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +10,7 @@ from PIL import Image
 import stn_cli
 from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import outline
-from tests.running import SAMPLES
+from tests.running import SAMPLES, stn
 
 SURE, GREY = SAMPLES / "rotated-1.png", np.full((40, 56), 128, np.uint8)
 
@@ -41,6 +44,40 @@ def test_arguments_that_exclude_each_other_are_refused(model):
 def test_what_is_neither_a_path_nor_an_array_is_refused(model, image):
     with pytest.raises(ImageError, match="neither a path nor a NumPy array"):
         model(image)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5, 0), (4, 5, 5), (2, 4, 5, 3), (0, 5)])
+def test_pixels_of_another_shape_are_refused(model, shape):
+    with pytest.raises(ImageError, match="shape"):
+        model(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int32, np.uint32, np.float32, object])
+def test_pixels_of_another_type_are_refused(model, dtype):
+    with pytest.raises(ImageError, match="type"):
+        model(np.zeros((9, 9), dtype))
+
+
+def in_mode(mode):
+    """Pixels of a sample image as a PNG of that mode holds them."""
+    grey = np.asarray(Image.open(SURE).convert("L"))
+    photo = np.asarray(Image.open(SAMPLES / "photo-2.jpg"))
+    alpha = np.broadcast_to(np.linspace(0, 255, photo.shape[1]).astype(np.uint8), photo.shape[:2])
+    return {"L": grey, "I;16": grey * np.uint16(257), "RGB": photo, "RGBA": np.dstack((photo, alpha))}[mode]
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA"])
+def test_an_image_becomes_what_the_command_writes(model, tmp_path, mode):
+    pixels, path = in_mode(mode), tmp_path / "image.png"
+    Image.fromarray(pixels).save(path)
+    record = json.loads(stn("rectify", path, "-m", "digits", "-o", tmp_path / "out", "--json").stdout)
+    result = model(pixels)
+    with Image.open(tmp_path / "out" / path.name) as written:
+        assert written.mode == mode
+        np.testing.assert_array_equal(np.asarray(written), result.crop)
+    np.testing.assert_allclose(result.transform.theta, record["transform"]["theta"], atol=1e-9)
+    assert (result.label, result.label_confidence) == (record["label"]["value"], record["label"]["confidence"])
+    assert sha256(path.read_bytes()).hexdigest() == record["source"]["sha256"]
 
 
 def test_the_package_tells_what_it_has():
