@@ -181,6 +181,16 @@ def graph_that_never_ends(folder):
     (folder / GRAPH).symlink_to("/dev/zero")
 
 
+@damage("larger than any checkpoint")
+def graph_of_a_gigabyte_of_nothing(folder):
+    os.truncate(folder / GRAPH, 1 << 30)
+
+
+@damage("larger than any checkpoint")
+def weights_of_a_gigabyte_of_nothing(folder):
+    os.truncate(folder / WEIGHTS, 1 << 30)
+
+
 # Headers.
 
 
@@ -408,8 +418,8 @@ def graph_that_grows(folder):
     rewrite_graph(folder, spoil)
 
 
-@damage("20084 nodes")
-def graph_of_a_million_nodes(folder):
+@damage(r"\d{5} nodes, more than any net")
+def graph_of_twenty_thousand_nodes(folder):
     def spoil(model):
         model.graph.node.extend(helper.make_node("Relu", ["image"], [f"r{n}"]) for n in range(20_000))
 

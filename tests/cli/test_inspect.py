@@ -8,9 +8,10 @@ from PIL import Image
 
 from stn_cli.geometry import BorderLayout, ThinPlateSpline
 from stn_cli.reports.inspection import reading_angle
-from tests.running import SAMPLES, TRUTH, stn
+from tests.running import ROOT, SAMPLES, TRUTH, stn
 
 NAME = "photo-2.jpg"
+WORDS = ROOT / "sample_images" / "words"
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,21 @@ def test_what_is_no_image_is_named(tmp_path, content, code):
 def test_an_unknown_model_is_named(tmp_path):
     run = stn("inspect", SAMPLES / NAME, "-m", "nowhere", "-o", tmp_path / "x.png")
     assert run.returncode == 5 and "nowhere" in run.stderr
+
+
+def test_a_picture_is_a_png(tmp_path):
+    run = stn("inspect", SAMPLES / NAME, "-m", "digits", "-o", tmp_path / "seen.jpg")
+    assert run.returncode == 2 and "does not end in .png" in run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_always_shows_what_would_pass_through(tmp_path):
+    word = WORDS / "straight.png"
+    asked, forced = (
+        json.loads(stn("inspect", word, "--json", "-o", tmp_path / f"{len(more)}.png", *more).stdout)
+        for more in ((), ("--always",))
+    )
+    assert (asked["status"], forced["status"]) == ("unchanged", "done")
+    assert asked["reason"] and not forced.get("reason")
+    with Image.open(word) as image:
+        assert (asked["crop"]["width"], asked["crop"]["height"]) == image.size
