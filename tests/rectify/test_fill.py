@@ -40,9 +40,9 @@ def test_a_colour_fills_what_lies_beyond_the_image(tmp_path, mode, pixels, opaqu
     Image.fromarray(pixels).save(tmp_path / "image.png")
     run = stn("rectify", "image.png", "-m", "digits", "--always", "--fill", COLOUR, "-o", "out", "--json", cwd=tmp_path)
     outside = beyond(json.loads(run.stdout), pixels.shape)
-    with Image.open(tmp_path / "out" / "image.png") as crop:
-        assert crop.mode == mode
-        crop = np.asarray(crop).astype(float)
+    with Image.open(tmp_path / "out" / "image.png") as written:
+        assert written.mode == mode
+        crop = np.asarray(written).astype(float)
     colour = ImageColor.getcolor(COLOUR, "L" if mode[0] in "LI" else "RGB")
     expected = np.array((*np.atleast_1d(colour), *opaque)) * (257 if mode == "I;16" else 1)
     filled = crop[outside > SURELY_BEYOND]
