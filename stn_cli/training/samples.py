@@ -3,8 +3,11 @@
 import itertools
 import os
 import signal
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -231,7 +234,7 @@ def batches(
         batch_sampler=_Parts(len(samples), batch_size, first, *part),
         num_workers=workers,
         collate_fn=_arrays,
-        worker_init_fn=_make_way,
+        worker_init_fn=partial(_make_way, os.getpid()),
         prefetch_factor=4 if workers else None,
     )
     for arrays in loader:
@@ -260,7 +263,7 @@ def _arrays(batch: Any) -> list[np.ndarray]:
     return [part.numpy() for part in batch]
 
 
-def _make_way(_worker: int) -> None:
+def _make_way(parent: int, _worker: int) -> None:
     """A worker uses one thread, and only what the network leaves: otherwise that waits for its slower half.
 
     Ctrl-C reaches it, too, but is not for it: the run ends when it has saved its state. So does a SIGTERM to a whole
@@ -272,6 +275,14 @@ def _make_way(_worker: int) -> None:
         os.nice(10)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent was killed: it would wait for ever to hand over a batch that nobody takes."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def one_sample(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -199,6 +200,22 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(bars, c
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
     assert losses_without_times(tmp_path / "parts") == losses_without_times(tmp_path / "whole")
+
+
+def test_nothing_is_left_of_a_run_that_is_killed(bars, tmp_path):
+    config = tmp_path / "wide.toml"
+    config.write_text(CONFIG.replace("batch_size = 8", "batch_size = 128\ncanvas = 64"))
+    ended, held = os.pipe()  # whoever is left of the run holds its other end
+    command = [sys.executable, "-m", "stn_cli", "train", bars, "--config", config, "--steps", "2000", "-q"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, "-o", tmp_path / "run"], env=environment, pass_fds=(held,)) as run:
+        os.close(held)
+        while not (tmp_path / "run" / "state-3.pt").exists():
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.kill()
+    assert select.select([ended], [], [], 60)[0] and os.read(ended, 1) == b""
+    os.close(ended)
 
 
 def losses_without_times(run):
