@@ -94,6 +94,7 @@ def main(fonts: Path, run: Path, target: Path) -> None:
         min_confidence=config.min_confidence,
         crop_margin=config.crop_margin,
         straight_within=config.straight_within,
+        second_look=config.second_look,
     )
     golden = canvases[:GOLDEN_IMAGES].numpy().transpose(0, 2, 3, 1)
     write_golden(checkpoint, np.ascontiguousarray(golden))

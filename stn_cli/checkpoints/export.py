@@ -87,6 +87,7 @@ def write_checkpoint(
     min_confidence: float = 0.0,
     crop_margin: tuple[float, float] = (0.0, 0.0),
     straight_within: float = 0.0,
+    second_look: bool = False,
 ) -> Checkpoint:
     """Writes the checkpoint into the directory `path` (made if need be), the weights last, and opens it again.
 
@@ -108,6 +109,7 @@ def write_checkpoint(
         min_confidence=min_confidence,
         crop_margin=crop_margin,
         straight_within=straight_within,
+        second_look=second_look,
         training=training,
         metrics=metrics,
     )

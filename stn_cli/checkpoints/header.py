@@ -37,6 +37,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             and above and below.
         straight_within: an image passes through unchanged if the edges of its predicted frame stray from an upright
             box by less than this many heights of the frame.
+        second_look: an image of which the model is less sure than `min_confidence` is looked at once more, turned by a
+            right angle, and the surer look counts. For splines in images that may lie any way.
         training: how it came about: data, configuration, seed, steps, version.
         metrics: what it reached on held-out samples.
     """
@@ -50,6 +52,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_confidence: float = 0.0
     crop_margin: tuple[float, float] = (0.0, 0.0)
     straight_within: float = 0.0
+    second_look: bool = False
     training: dict[str, Any] = {}
     metrics: Metrics = Metrics()
 
@@ -120,6 +123,8 @@ def _check_habits(header: Header) -> None:
         raise ModelError(f"its min_confidence {header.min_confidence} is not 0 to 1")
     if not 0.0 <= header.straight_within <= 1.0:
         raise ModelError(f"its straight_within {header.straight_within} is not 0 to 1 height of the frame")
+    if header.second_look and header.model.stages[-1].transform.kind != "tps":
+        raise ModelError("it has a second_look, which is for splines")
 
 
 def _computed(size: Size, widths: tuple[int, ...], channels: int) -> int:

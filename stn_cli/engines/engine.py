@@ -1,5 +1,6 @@
 """Where is it? Localization in stages, each on a small view of the original."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import CLASSIFIER, READER, localizer_names
 from stn_cli.errors import ModelError, UsageError
 from stn_cli.geometry import (
+    Affine,
     Affine3d,
     Attention,
     ThinPlateSpline,
@@ -30,6 +32,7 @@ Small = Float32[np.ndarray, "*size c"]
 
 SMALL_SIDE = 512
 """Localization nets see some 50 pixels: they still see an eighth of the image sharp."""
+_QUARTER_TURN = Affine(np.array([0.0, -1.0, 0.0, 1.0, 0.0, 0.0]))
 _SLACK = 1e-5
 """By which a probability may be rounded beyond 0 and 1."""
 
@@ -142,8 +145,24 @@ class Engine(ABC):
     def _found(
         self, taken: Sequence[Any], sizes: Sequence[Size], head: int, each: Each
     ) -> tuple[Transform, Float[np.ndarray, " b"]]:
-        """What the stages of a head find, and its confidence."""
-        found = self.whole(sizes)
+        """What a head finds, and its confidence; where that is low, of a second look if the model has one."""
+        found, confidence = self._looked(taken, self.whole(sizes), head, each)
+        header = self.checkpoint.header
+        doubtful = np.flatnonzero(confidence < header.min_confidence).tolist()
+        if not header.second_look or not doubtful:
+            return found, confidence
+        start = self.whole([sizes[row] for row in doubtful]) @ _QUARTER_TURN
+        other, sure = self._looked([taken[row] for row in doubtful], start, head, each)
+        theta, confidence = found.theta.copy(), confidence.copy()
+        for row, turned, surer in zip(doubtful, other.theta, sure, strict=True):
+            if surer > confidence[row]:
+                theta[row], confidence[row] = turned, surer
+        return dataclasses.replace(found, theta=theta), confidence  # type: ignore[type-var]
+
+    def _looked(
+        self, taken: Sequence[Any], found: Transform, head: int, each: Each
+    ) -> tuple[Transform, Float[np.ndarray, " b"]]:
+        """What the stages of a head find, starting from a frame of each image, and their confidence."""
         odds, confidence = np.zeros(len(taken)), np.ones(len(taken))
         named = list(zip(localizer_names(self.model, head), self.model.stages, strict=True))
         for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):

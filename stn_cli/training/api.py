@@ -172,6 +172,7 @@ def _check_network(config: TrainConfig, classes: tuple[str, ...]) -> None:
                 min_confidence=config.min_confidence,
                 crop_margin=config.crop_margin,
                 straight_within=config.straight_within,
+                second_look=config.second_look,
             )
         )
     except ModelError as error:

@@ -151,8 +151,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             never fire begin anew.
         frozen: so many of the first stages keep the weights that they start with, and later ones learn from starts
             near the truth instead of from what those find. For rendered words.
-        min_confidence, crop_margin, straight_within: what the model says of itself, as its header has them: which
-            images `rectify` passes through unchanged, and how far crops reach beyond the predicted frame.
+        min_confidence, crop_margin, straight_within, second_look: what the model says of itself, as its header has
+            them: which images `rectify` passes through unchanged, how far crops reach beyond the predicted frame, and
+            whether doubtful images are looked at twice.
         seed: of samples, initial weights and dropout.
     """
 
@@ -208,6 +209,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_confidence: float = 0.0
     crop_margin: tuple[float, float] = (0.0, 0.0)
     straight_within: float = 0.0
+    second_look: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ def export(trainer: Trainer, path: Path) -> Checkpoint:
         min_confidence=config.min_confidence,
         crop_margin=config.crop_margin,
         straight_within=config.straight_within,
+        second_look=config.second_look,
     )
     canvases = trainer.data.held_out.__getitems__(range(_GOLDEN_IMAGES)).canvas.numpy()
     write_golden(checkpoint, np.ascontiguousarray(np.moveaxis(canvases, 1, -1)))

@@ -129,6 +129,7 @@ def test_images_are_kept_as_large_as_crops_of_them_are_to_be(tmp_path):
     [
         ({"crop_margin": [0, 3]}, "crop_margin"),
         ({"straight_within": 1.5}, "straight_within"),
+        ({"second_look": True}, "second_look"),
         ({"classifier_widths": [20_000]}, "size"),
     ],
 )

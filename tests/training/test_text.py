@@ -73,7 +73,7 @@ def config(**changes):
     text = TextConfig(words="unused", masks=64, scenes=(SCENES["straight"], SCENES["any"]))
     settings = {"stages": stages, "text": text, "canvas": 48, "right": 0.25, "batch_size": 4, "steps": 4}
     settings |= {"validate_every": 2, "validation_samples": 8, "warmup": 1, "min_confidence": 0.3}
-    settings |= {"crop_margin": (0.3, 0.1), "straight_within": 0.2}
+    settings |= {"crop_margin": (0.3, 0.1), "straight_within": 0.2, "second_look": True}
     return TrainConfig(**{**settings, **changes})
 
 
@@ -240,6 +240,7 @@ def checkpoint(lettering, tmp_path_factory):
 def test_the_checkpoint_says_how_to_crop(checkpoint):
     header = checkpoint.header
     assert (header.crop_margin, header.straight_within, header.min_confidence) == ((0.3, 0.1), 0.2, 0.3)
+    assert header.second_look
     assert header.model.channels == 1
 
 
