@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import ImageFont
 
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
+from stn_cli.networks.layers import ByteDropout
 from stn_cli.training import loop
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.data import prepare
@@ -26,8 +28,8 @@ CASCADE = (
 
 
 @pytest.fixture(autouse=True)
-def unfused(monkeypatch):
-    """The fused optimizer is of the CPU and of real accelerators alone."""
+def alike(monkeypatch):
+    """The fused optimizer is of the CPU and of real accelerators alone, dropout by random bytes of the CPU."""
     plain = torch.optim.AdamW
 
     def adam(*groups, fused, **options):
@@ -35,6 +37,7 @@ def unfused(monkeypatch):
         return plain(*groups, foreach=False, **options)
 
     monkeypatch.setattr(loop.torch.optim, "AdamW", adam)
+    monkeypatch.setattr(ByteDropout, "forward", lambda self, x: F.dropout(x, self.dropped / 256, self.training))
 
 
 def best(source, config, folder, device):
