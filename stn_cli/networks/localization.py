@@ -20,6 +20,8 @@ _LAST_LEVEL = 7
 """Layers of a convolutional trunk's last level, with the flattening."""
 _SHARPNESS = 3.0
 """Exponent on the votes of the angle bins."""
+_SHARPNESS_IN_WINDOWS = 8
+"""Exponent on their sums in windows: nearly the largest, but without jumps from one bin to the next."""
 _PRIOR_CONCENTRATION = 4.0
 """Of the initial votes about angle 0 (von Mises)."""
 
@@ -129,12 +131,24 @@ class LocalizationNet(nn.Module):
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
-        strongest = votes.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
+        if self.config.angle_window:
+            strength = _windowed(F.softmax(votes.detach(), dim=1), self.config.angle_window)
+            weights = strength**_SHARPNESS_IN_WINDOWS
+        else:
+            strength, weights = votes, F.softmax(_SHARPNESS * votes, dim=1)
+        strongest = strength.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
         directions = self.directions.to(votes.dtype)
         beside = matmul(matmul(strongest.to(votes.dtype), directions.T), directions) > 1e-3
-        weights = F.softmax(_SHARPNESS * votes, dim=1) * beside
-        cos, sin = matmul(weights, directions.T).unbind(1)
+        cos, sin = matmul(weights * beside, directions.T).unbind(1)
         return torch.atan2(sin, cos)
+
+
+def _windowed(votes: Float[Tensor, "b bins"], window: float) -> Float[Tensor, "b bins"]:
+    """Means over the circle's bins within so many degrees of each."""
+    bins = votes.shape[1]
+    reach = int(window * bins / 360)
+    around = torch.cat((votes[:, bins - reach :], votes, votes[:, :reach]), dim=1)
+    return F.avg_pool1d(around[:, None], 2 * reach + 1, stride=1)[:, 0]
 
 
 def _trunk(config: LocalizerConfig) -> nn.Sequential:

@@ -164,12 +164,18 @@ def _either_way(stage: LocalizerConfig, found: Transform, known: Tensor, true: P
 def _angle_loss(stage: LocalizerConfig, pose: Pose, start: Transform, known: Tensor, true: Points) -> Tensor:
     if not stage.angle_bins:
         return pose.theta.new_zeros(())
+    begun = border(start, true).detach()
+    begun = direction(begun.expand(len(known), -1, -1)[known].float())
     if stage.transform.kind != "tps":
-        return _circle_loss(pose.angle_votes[known], direction(_target(stage, true)))
-    begun = border(start, true)
-    begun = begun.expand(len(known), -1, -1)[known].float()
-    turned_over = (direction(begun) * direction(true)).sum(dim=1) < 0
+        return _circle_loss(pose.angle_votes[known], _within(begun, direction(_target(stage, true))))
+    turned_over = (begun * direction(true)).sum(dim=1) < 0
     return 0.2 * F.cross_entropy(pose.angle_votes[known].float(), turned_over.long())
+
+
+def _within(frame: Float[Tensor, "b 2"], along: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2"]:
+    """Directions as seen in a frame that is turned itself."""
+    (cos, sin), (x, y) = frame.unbind(1), along.unbind(1)
+    return torch.stack((cos * x + sin * y, cos * y - sin * x), dim=1)
 
 
 def _circle_loss(votes: Float[Tensor, "b bins"], along: Float[Tensor, "b 2"]) -> Tensor:

@@ -96,6 +96,27 @@ def test_of_two_opposite_opinions_equally_strong_one_wins(turn):
     assert torch.isfinite(net.head.bias.grad).all()
 
 
+@pytest.mark.parametrize("turn", range(36))
+def test_in_windows_many_weaker_votes_outweigh_the_strongest(turn):
+    """Five bins of 0.14 about one angle, and a single one of 0.3 a third of the circle away."""
+    chances = np.full(36, 1e-9)
+    chances[(turn + np.arange(-2, 3)) % 36], chances[(turn + 12) % 36] = 0.14, 0.3
+    found = []
+    for window in (0.0, 25.0):
+        net = LocalizationNet(config("similarity", angle_bins=36, angle_window=window)).eval()
+        with torch.no_grad():
+            net.head.bias[-36:] = torch.from_numpy(np.log(chances)).float()
+            found.append(float(net(shown()).theta[0, 1]))
+    np.testing.assert_allclose(np.cos(found - np.radians([10 * turn + 120, 10 * turn])), 1.0, atol=1e-4)
+
+
+def test_in_windows_the_votes_are_left_to_their_own_loss():
+    net = LocalizationNet(config("similarity", angle_bins=36, angle_window=15.0))
+    net(shown()).theta.square().sum().backward()
+    assert net.head.bias.grad is not None
+    assert not net.head.bias.grad[-36:].any()
+
+
 @pytest.mark.parametrize("bound", [0.25, 2.0])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_no_parameter_goes_further_than_the_bound(bound, sign):
@@ -142,6 +163,11 @@ def test_a_blank_image_gives_finite_parameters():
         {"hidden": 0},
         {"channels": 0},
         {"angle_bins": -1},
+        {"angle_window": 15.0},
+        {"kind": "similarity", "angle_bins": 36, "angle_window": -1.0},
+        {"kind": "similarity", "angle_bins": 36, "angle_window": 91.0},
+        {"kind": "similarity", "angle_bins": 36, "angle_window": np.nan},
+        {"kind": "border 2x5", "angle_bins": 2, "angle_window": 15.0},
     ],
 )
 def test_a_net_that_makes_no_sense_is_a_usage_error(options):

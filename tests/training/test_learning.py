@@ -14,8 +14,11 @@ import torch
 from stn_cli.engines.engine import small_copy
 from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.errors import TrainingDataError, UsageError
-from stn_cli.geometry import Affine, ThinPlateSpline, layout_from_name
-from stn_cli.networks.config import TransformConfig
+from stn_cli.geometry import Affine, Similarity, ThinPlateSpline, layout_from_name
+from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.localization import Pose
+from stn_cli.networks.model import Rectified
+from stn_cli.networks.transformer import Located
 from stn_cli.training.api import plan
 from stn_cli.training.collapse import symptoms
 from stn_cli.training.config import Augment, Penalties, TrainConfig
@@ -23,10 +26,10 @@ from stn_cli.training.data import prepare, with_problems
 from stn_cli.training.defaults import Wishes, objectives_of, suited, transform_called
 from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.loop import Trainer
-from stn_cli.training.objectives import read_right
+from stn_cli.training.objectives import border, losses, read_right
 from stn_cli.training.overlap import overlap
 from stn_cli.training.penalties import penalties
-from stn_cli.training.samples import GivenSamples, batches, encoded, split
+from stn_cli.training.samples import Batch, GivenSamples, batches, encoded, split
 from tests.running import ROOT
 from tests.training.drawn import SMALL, dataset, settings, trained
 from tests.training.said import Said
@@ -347,6 +350,28 @@ def test_a_bypassed_transformer_learns_nothing_and_shows_the_whole_image(tmp_pat
     assert not said.warnings
     heads = [p for n, p in trainer.model.named_parameters() if n.endswith("head.weight")]
     assert not any(head.any() for head in heads)
+
+
+@pytest.mark.parametrize("right", [0, 9, 27])
+def test_votes_tell_by_how_much_what_they_were_shown_is_turned(right):
+    """The frame is turned by 120°, the second net is shown it turned back by 120° less `right` times 10°."""
+    stage = LocalizerConfig(transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), angle_bins=36)
+    truth = Similarity(torch.tensor([[0.0, np.radians(120), 0.1, 0.2]]))
+    start = Similarity(torch.tensor([[0.2, np.radians(120 - 10 * right), 0.0, 0.1]]))
+    batch = Batch(
+        torch.zeros((1, 1, 16, 16), dtype=torch.uint8),
+        border(truth, torch.zeros((1, 4, 2))).double(),
+        torch.tensor([-1]),
+        torch.tensor([0]),
+        torch.zeros((1, 0), dtype=torch.long),
+    )
+    told = []
+    for votes in 10 * torch.eye(36):
+        pose = Pose(truth.theta, torch.zeros(1), votes[None])
+        output = Rectified((Located((start,), (truth,), (pose,)),), None, None)
+        config = TrainConfig(objectives=("straighten",), stages=(stage,))
+        told.append(losses(output, batch, ModelConfig(stages=(stage,)), config)["angle"])
+    assert int(torch.stack(told).argmin()) == right
 
 
 def affine(a, b, x, c, d, y):
