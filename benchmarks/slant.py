@@ -1,13 +1,17 @@
 """How far can the rotation of a handwritten digit be told at all, when nobody knows by how much its writer leaned?
 
-    python -m benchmarks.slant MNIST --work DIR [--minutes 40]
+    python -m benchmarks.slant MNIST --work DIR [--minutes 40] [--size-unknown]
 
-A net that does nothing else, and is told everything else, bounds it from above: it sees digits of the set RTS (see
-`digit_sets`: ±45°, scale 0.7–1.2, moved) cropped at their true place and size but not turned back, and says how likely
-every degree is. From that two answers are taken: the median, which errs least on average, and the middle of the 30°
-that most probably hold the angle, after which fewest answers are off by more than 15°. It learns from MNIST's training
-digits, drawn anew in each epoch; after each it is measured on the test digits, which shows whether more would help. The
-last epoch is cut short when the minutes are over. DIR keeps the net.
+A net that does nothing else, and is told where the digit is, bounds it from above: it sees digits of the set RTS (see
+`digit_sets`: ±45°, scale 0.7–1.2, moved) cropped at their true place but not turned back, and says how likely every
+degree is. By default the crop has the digit's true size, too, and that tells something of the angle: MNIST's digits
+are as high, or as wide, as their frame while they stand upright. With --size-unknown all crops show as many pixels, as
+in an image of which nobody knows at what scale it was drawn.
+
+Two answers are taken: the median, which errs least on average, and the middle of the 30° that most probably hold the
+angle, after which fewest answers are off by more than 15°. The net learns from MNIST's training digits, drawn anew in
+each epoch; after each it is measured on the test digits, which shows whether more would help. The last epoch is cut
+short when the minutes are over. DIR keeps the net.
 """
 
 from __future__ import annotations
@@ -36,16 +40,17 @@ if TYPE_CHECKING:
 VIEW = 40  # side of what the net sees
 WIDTHS = (1, 32, 64, 64, 96, 96, 128)
 RANGE, WINDOW = 45, 15  # degrees to either side
+LARGEST = 1.2  # scale
 BATCH = 128
 PEAK_LEARNING_RATE = 3e-3
 EMA_DECAY = 0.999
 
 
 class Turned(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
-    """Batches of digits at their true place and size, and the angles by which they are turned, in degrees."""
+    """Batches of digits at their true place, and the angles by which they are turned, in degrees."""
 
-    def __init__(self, digits: np.ndarray, seed: int) -> None:
-        self.digits, self.seed = digits, seed
+    def __init__(self, digits: np.ndarray, seed: int, *, is_size_known: bool) -> None:
+        self.digits, self.seed, self.is_size_known = digits, seed, is_size_known
         self.order = np.random.default_rng(seed).permutation(len(digits))
 
     def __len__(self) -> int:
@@ -57,7 +62,8 @@ class Turned(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
             image, matrix = render("RTS", self.digits, int(index), self.seed)
             scale, angle = np.hypot(*matrix[:2, 0]), np.arctan2(matrix[1, 0], matrix[0, 0])
             centre = matrix @ (SIDE / 2, SIDE / 2, 1)
-            frame = placement(0, scale, tuple(centre[:2])) @ np.diag([SIDE / VIEW, SIDE / VIEW, 1])
+            side = scale if self.is_size_known else LARGEST
+            frame = placement(0, side, tuple(centre[:2])) @ np.diag([SIDE / VIEW, SIDE / VIEW, 1])
             views[place, 0], angles[place] = warp(image, frame, VIEW), np.degrees(angle)
         return views, angles
 
@@ -97,11 +103,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("mnist", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--size-unknown", action="store_true")
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     train, test = (read_mnist(args.mnist, part)[0] for part in ("train", "t10k"))
-    held_out = list(map(Turned(test, 0).__getitem__, range(len(test) // BATCH)))
+    is_size_known = not args.size_unknown
+    held_out = list(map(Turned(test, 0, is_size_known=is_size_known).__getitem__, range(len(test) // BATCH)))
     net = network()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
@@ -109,7 +117,7 @@ def main(argv: Sequence[str]) -> None:
     epochs: list[dict[str, Any]] = []
     started, share = time.monotonic(), 0.0
     while share < 1:
-        turned = Turned(train, 1 + len(epochs))
+        turned = Turned(train, 1 + len(epochs), is_size_known=is_size_known)
         loader = torch.utils.data.DataLoader(turned, batch_size=None, num_workers=1, prefetch_factor=8)
         net.train()
         for views, angles in loader:
@@ -129,7 +137,8 @@ def main(argv: Sequence[str]) -> None:
         epochs.append({"loss": loss.item()} | errors(averaged.module.eval(), held_out))
         print(json.dumps(epochs[-1]), file=sys.stderr, flush=True)
         torch.save(averaged.module.state_dict(), args.work / "slant.pt")
-    write_report(RESULTS / "slant.json", provenance("slant", argv) | {"epochs": epochs})
+    name = "slant" if is_size_known else "slant_of_unknown_size"
+    write_report(RESULTS / f"{name}.json", provenance("slant", argv) | {"epochs": epochs})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Convention
 """
 
 from stn_cli.geometry.base import InverseTransform, Transform
+from stn_cli.geometry.batches import alike
 from stn_cli.geometry.cascade import Cascade
 from stn_cli.geometry.frames import (
     center_based,
@@ -57,6 +58,7 @@ __all__ = [
     "Transform",
     "TransformSpec",
     "Translation",
+    "alike",
     "center_based",
     "corner_based",
     "corners",

@@ -10,11 +10,11 @@ from stn_cli.geometry.linear import Affine, Affine3d, Linear
 
 Size = tuple[int, ...]
 """(height, width), or (depth, height, width) of a volume."""
+Sizes = Size | Sequence[Size] | Num[np.ndarray, "b d"]
+"""One, or one for each of a batch."""
 
 
-def pixel_points(
-    points: Float[Array, "*batch d"], size: Size | Sequence[Size] | Num[np.ndarray, "b d"]
-) -> Float[Array, "*batch d"]:
+def pixel_points(points: Float[Array, "*batch d"], size: Sizes) -> Float[Array, "*batch d"]:
     """Normalised points as corner-based pixel coordinates of an image of (height, width), or of one for each batch.
 
     Of a volume (depth, height, width), voxels.
@@ -23,15 +23,15 @@ def pixel_points(
     return (points + 1.0) * (half if half.ndim == 1 else half[:, None, :])
 
 
-def pixel_matrix(transform: Linear, source_size: Size, output_size: Size) -> Float[Array, "*batch m m"]:
+def pixel_matrix(transform: Linear, source_size: Sizes, output_size: Sizes) -> Float[Array, "*batch m m"]:
     """Corner-based pixel matrix, output → source: takes (x, y, 1) of the crop to the source (times w).
 
-    Of a volume, (x, y, z, 1) in voxels. Its last entry is 1, unless the crop's first corner lies on the horizon, where
-    none but 0 is possible.
+    Of a volume, (x, y, z, 1) in voxels. Sizes are those of one image, or of one for each transform of a batch. The last
+    entry is 1, unless the crop's first corner lies on the horizon, where none but 0 is possible.
     """
     matrix = transform.matrix
     to_source = like(_to_pixels(source_size), matrix)
-    from_output = like(np.linalg.inv(_to_pixels(output_size)), matrix)
+    from_output = like(_from_pixels(output_size), matrix)
     product = matmul(matmul(to_source, matrix), from_output)
     return _scaled(product)
 
@@ -59,10 +59,23 @@ def letterbox(source_size: Size, input_size: Size) -> Affine | Affine3d:
     return (Affine if len(scales) == 2 else Affine3d)(rows.ravel())
 
 
-def _to_pixels(size: Size) -> np.ndarray:
-    halves = np.array([side / 2.0 for side in reversed(size)])
-    matrix = np.diag([*halves, 1.0])
-    matrix[:-1, -1] = halves
+def _to_pixels(size: Sizes) -> Float[np.ndarray, "*batch m m"]:
+    """From normalised coordinates."""
+    halves = np.asarray(size)[..., ::-1] / 2.0
+    return _homogeneous(halves, halves)
+
+
+def _from_pixels(size: Sizes) -> Float[np.ndarray, "*batch m m"]:
+    """The inverse of `_to_pixels`."""
+    halves = np.asarray(size)[..., ::-1] / 2.0
+    return _homogeneous(1.0 / halves, np.full_like(halves, -1.0))
+
+
+def _homogeneous(scales: Float[np.ndarray, "*batch d"], shifts: Float[np.ndarray, "*batch d"]) -> np.ndarray:
+    dims = scales.shape[-1]
+    matrix = np.zeros((*scales.shape[:-1], dims + 1, dims + 1))
+    along = np.arange(dims)
+    matrix[..., along, along], matrix[..., :-1, -1], matrix[..., -1, -1] = scales, shifts, 1.0
     return matrix
 
 

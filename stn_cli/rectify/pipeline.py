@@ -7,7 +7,7 @@ written is committed together with its records by `ledger`.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ from stn_cli.rectify.record import (
     Record,
     SourceRecord,
     complete,
+    describe_all,
     path_text,
     source_record,
 )
@@ -72,11 +73,13 @@ class Ready(NamedTuple):
     """What is known of an image before its crop is read.
 
     Attributes:
+        described: the fields of its record that follow from transforms.
         shrunk: how many times smaller the image is from which it is read.
     """
 
     location: Location
     decision: Decision
+    described: Mapping[str, Any]
     shrunk: int
     reading: Reading | None
 
@@ -206,7 +209,7 @@ class Pipeline:
             self.options.resample,
         )
         reading_of = dict(zip(turned, readings, strict=True))
-        found = zip(locations, decisions, shrunk, strict=True)
+        found = zip(locations, decisions, describe_all(locations, decisions, sizes), shrunk, strict=True)
         return [Ready(*each, reading_of.get(number)) for number, each in enumerate(found)]
 
     def _locate(self, smalls: Sequence[Small], sizes: Sequence[Size], warnings: list[str]) -> Iterator[Located]:
@@ -235,7 +238,7 @@ class Pipeline:
         try:
             is_copied = ready.decision.unchanged is not None and self._can_copy(job, image)
             encoded = Encoded(file.data, ()) if is_copied else self._encoded(job, file, image, ready)
-            complete(record, ready.location, ready.decision)
+            complete(record, ready.location, ready.decision, ready.described)
             record.output = output_record(job, ready.decision.size, encoded.data)
             record.notes = [] if is_copied else [*record.notes, *encoded.notes]  # decoding changed nothing of a copy
             record.notes += self._promised(job, image)
@@ -296,6 +299,17 @@ class _Here(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        /,
+        *arguments: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Any]:
+        del timeout, chunksize  # nothing is waited for
+        return map(function, *arguments)
 
 
 def options_digest(options: RectifyOptions) -> str:

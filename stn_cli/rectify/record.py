@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from stn_cli.geometry import (
     Quality,
     ThinPlateSpline,
     Transform,
+    alike,
     corners,
     outline,
     pixel_matrix,
@@ -173,13 +175,10 @@ def source_record(path: Path, image: Image) -> SourceRecord:
     )
 
 
-def complete(record: Record, location: "Location", decision: "Decision") -> None:
-    """Fills in what was found in the image and what was decided."""
-    source = record.source
-    source_size = (*([source.depth] if source.depth else []), source.height or 0, source.width or 0)
-    for name, value in describe(decision.transform, source_size, decision.size).items():
+def complete(record: Record, location: "Location", decision: "Decision", described: Mapping[str, Any]) -> None:
+    """Fills in what was found in the image and what was decided; `described`, as `describe_all` has it."""
+    for name, value in described.items():
         setattr(record, name, value)
-    record.fiducials = points_record(pixel_points(fiducials(location.transform)[1], source_size))
     record.status = "done" if decision.unchanged is None else "unchanged"
     record.reason = decision.unchanged
     record.confidence = location.confidence
@@ -188,23 +187,44 @@ def complete(record: Record, location: "Location", decision: "Decision") -> None
         record.label = LabelRecord(value=location.label, confidence=location.label_confidence)
 
 
-def fiducials(frame: Transform) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "k d"]]:
+def describe_all(
+    locations: Sequence["Location"], decisions: Sequence["Decision"], source_sizes: Sequence[tuple[int, ...]]
+) -> list[dict[str, Any]]:
+    """For each image of a batch, the fields of its record that follow from transforms."""
+    crops = [decision.transform for decision in decisions]
+    described = describe(crops, source_sizes, [decision.size for decision in decisions])
+    for frames, places in alike([location.transform for location in locations]):
+        points = pixel_points(fiducials(frames)[1], [source_sizes[place] for place in places])
+        for place, those in zip(places, points, strict=True):
+            described[place]["fiducials"] = points_record(those)
+    return described
+
+
+def fiducials(frame: Transform) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "*batch k d"]]:
     """Points of the frame and where they lie in the image, both normalised: control points, else the corners."""
     points = frame.layout.points if isinstance(frame, ThinPlateSpline) else corners(frame.dims)
     return points, frame(points)
 
 
-def describe(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> dict[str, Any]:
-    """The fields of a record that follow from the transform."""
-    fields: dict[str, Any] = {"transform": transform_record(transform)}
-    if isinstance(transform, Linear):
-        fields["pixel_matrix"] = pixel_matrix(transform, source_size, output_size).tolist()
-    if isinstance(transform, ThinPlateSpline):
-        fields["control_points"] = points_record(pixel_points(transform.control_points, source_size))
-    if transform.dims == 2:
-        border = transform(outline(2 if isinstance(transform, Linear) else _OUTLINE_POINTS))
-        fields["outline"] = points_record(pixel_points(border, source_size))
-    return fields
+def describe(
+    transforms: Sequence[Transform], source_sizes: Sequence[tuple[int, ...]], output_sizes: Sequence[tuple[int, ...]]
+) -> list[dict[str, Any]]:
+    """For each of the transforms, from a crop to its source, the fields of a record that follow from it."""
+    described: list[dict[str, Any]] = [{"transform": transform_record(transform)} for transform in transforms]
+    for batch, places in alike(transforms):
+        sources, outputs = ([sizes[place] for place in places] for sizes in (source_sizes, output_sizes))
+        columns: dict[str, list[Any]] = {}
+        if isinstance(batch, Linear):
+            columns["pixel_matrix"] = pixel_matrix(batch, sources, outputs).tolist()
+        if isinstance(batch, ThinPlateSpline):
+            columns["control_points"] = list(map(points_record, pixel_points(batch.control_points, sources)))
+        if batch.dims == 2:
+            border = batch(outline(2 if isinstance(batch, Linear) else _OUTLINE_POINTS))
+            columns["outline"] = list(map(points_record, pixel_points(border, sources)))
+        for name, column in columns.items():
+            for place, value in zip(places, column, strict=True):
+                described[place][name] = value
+    return described
 
 
 def transform_record(transform: Transform) -> TransformRecord:

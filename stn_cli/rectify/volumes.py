@@ -15,7 +15,7 @@ from stn_cli.rectify.crop import Decision, natural_size, why_not
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, output_record, skipped_record
 from stn_cli.rectify.plan import Job
-from stn_cli.rectify.record import Record, SourceRecord, complete, path_text
+from stn_cli.rectify.record import Record, SourceRecord, complete, describe_all, path_text
 from stn_cli.sampling.kinds import LONGEST_SHOWN
 from stn_cli.sampling.volumes import crop, shown
 
@@ -61,7 +61,7 @@ class VolumePipeline:
             is_copied = decision.unchanged is not None and self.options.size is None and volume.format == job.format
             rectified = rendered(volume.voxels, decision, self.options)
             data = file.data if is_copied else encode_volume(rectified, job.format)
-            complete(record, location, decision)
+            complete(record, location, decision, *describe_all([location], [decision], [volume.voxels.shape]))
             record.output = output_record(job, decision.size, data)
             return record, stage(job.target, data)
         except (StorageError, ModelError, DeviceError):

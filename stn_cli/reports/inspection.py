@@ -20,6 +20,7 @@ from stn_cli.rectify.record import (
     Record,
     TransformRecord,
     complete,
+    describe_all,
     points_record,
     source_record,
     transform_record,
@@ -101,7 +102,7 @@ def inspect(path: Path, engine: Engine, options: RectifyOptions) -> Inspection:
         frame=_frame_record(location.transform, source_size),
         crop=CropRecord(width=width, height=height),
     )
-    complete(record, location, decision)
+    complete(record, location, decision, *describe_all([location], [decision], [source_size]))
     crop = render(engine, image.pixels, decision, options)
     return Inspection(image.pixels, location.transform, decision, crop, record)
 

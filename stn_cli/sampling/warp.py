@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Num
 
 from stn_cli.errors import ImageError
-from stn_cli.geometry import Layout, Linear, ThinPlateSpline, Transform, grid
+from stn_cli.geometry import Linear, Transform, alike, grid
 from stn_cli.sampling.footprint import (
     POINTWISE,
     Footprint,
@@ -94,30 +94,18 @@ def readings(
     sizes: Sequence[tuple[int, ...]],
     resample: Resample = "auto",
 ) -> "list[Reading]":
-    """Where the crops of many images are read: splines of one layout are looked at together, which costs less.
+    """Where the crops of many images are read: transforms of one family are looked at together, which costs less.
 
     Args:
         transforms: output → input, unbatched, NumPy.
         sources, sizes: (height, width) of the images and of the crops.
     """
     found: list[Reading | None] = [None] * len(transforms)
-    for batch, numbers in _alike(transforms):
+    for batch, numbers in alike(transforms):
         their_sources, their_sizes = ([each[number] for number in numbers] for each in (sources, sizes))
         for number, reading in zip(numbers, _prepared(batch, their_sources, their_sizes, resample), strict=True):
             found[number] = reading
     return [reading for reading in found if reading is not None]
-
-
-def _alike(transforms: Sequence[Transform]) -> Iterator[tuple[Transform, list[int]]]:
-    """Batches, each with the numbers of its transforms."""
-    splines: dict[Layout, list[int]] = {}
-    for number, transform in enumerate(transforms):
-        if isinstance(transform, ThinPlateSpline):
-            splines.setdefault(transform.layout, []).append(number)
-        else:
-            yield transform[None], [number]
-    for layout, numbers in splines.items():
-        yield ThinPlateSpline(np.stack([transforms[number].theta for number in numbers]), layout), numbers
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_scipy_cuts_the_crop_with_the_control_points(words, name):
 
 def test_stages_of_a_cascade_are_applied_from_the_last_to_the_first():
     size, cascade = (40, 60), example("cascade")
-    fields = json.loads(msgspec.json.encode(describe(cascade, size, (20, 30))))
+    (fields,) = json.loads(msgspec.json.encode(describe([cascade], [size], [(20, 30)])))
     outer, inner = (
         TransformSpec(stage["kind"], stage.get("layout"))(np.array(stage["theta"]))
         for stage in fields["transform"]["stages"]

@@ -17,7 +17,7 @@ from stn_cli.geometry import (
     pixel_matrix,
     pixel_points,
 )
-from tests.geometry.examples import PLANAR_LINEAR, example
+from tests.geometry.examples import LINEAR, PLANAR_LINEAR, example
 
 SOURCE, CROP = (90, 130), (40, 70)
 
@@ -101,6 +101,15 @@ def test_pixel_matrix_of_a_batch(array):
         pixel_matrix(Attention(np.array([1.0, 0.2, 0.0])), SOURCE, CROP),
         atol=1e-9,
     )
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_every_transform_of_a_batch_has_its_own_sizes(name, array):
+    one, volume = example(name), name == "affine3d"
+    sources, crops = ([(*size, 50) if volume else size for size in sizes] for sizes in ((SOURCE, CROP), (CROP, (9, 8))))
+    together = pixel_matrix(type(one)(array(np.stack((one.theta, one.theta)))), sources, crops)
+    alone = [pixel_matrix(one, *sizes) for sizes in zip(sources, crops, strict=True)]
+    np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9)
 
 
 def test_identity_between_equal_sizes_is_the_identity_in_pixels():

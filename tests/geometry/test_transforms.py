@@ -7,7 +7,18 @@ import skimage.transform
 import torch
 
 from stn_cli.errors import GeometryError
-from stn_cli.geometry import KINDS, Affine, Affine3d, Attention, Cascade, Projective, TransformSpec, grid, pixel_points
+from stn_cli.geometry import (
+    KINDS,
+    Affine,
+    Affine3d,
+    Attention,
+    Cascade,
+    Projective,
+    TransformSpec,
+    alike,
+    grid,
+    pixel_points,
+)
 from tests.geometry.examples import (
     ALL,
     LINEAR,
@@ -302,3 +313,16 @@ def test_a_batch_is_taken_apart_and_made_of_one(name):
     assert several(points).shape == (3, *points.shape)
     np.testing.assert_allclose(several[1](points), one(points))
     np.testing.assert_allclose(several[1:](points), one[None][np.zeros(2, int)](points))
+
+
+def test_transforms_of_one_family_come_in_one_batch():
+    names = [name for name in PLANAR for _ in range(2)]
+    order = np.random.default_rng(0).permutation(len(names))
+    mixed = [example(names[number]) for number in order]
+    points, seen = points_in(mixed[0]), []
+    for batch, places in alike(mixed):
+        for found, place in zip(batch(points), places, strict=True):
+            np.testing.assert_allclose(found, mixed[place](points), atol=1e-12)
+        seen.append(places)
+    assert sorted(place for places in seen for place in places) == list(range(len(mixed)))
+    assert len(seen) == len(PLANAR) + 1  # but for cascades, of which no two need have the same stages

@@ -156,7 +156,7 @@ def test_a_spline_with_its_margin_is_one_spline_that_a_record_holds():
     decision = decided(Location(frame, 1.0), SIZE, OPTIONS, TEXT)
     height, width = crop_size(frame, SIZE)
     wider = frame.layout.points * np.array([1 + 0.6 * height / width, 1.2])
-    fields = describe(decision.transform, SIZE, decision.size)
+    (fields,) = describe([decision.transform], [SIZE], [decision.size])
     assert (fields["transform"].kind, fields["transform"].layout) == ("tps", "border 2x10")
     np.testing.assert_allclose(fields["control_points"], pixel_points(frame(wider), SIZE), atol=1e-4)
 
