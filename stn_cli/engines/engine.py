@@ -185,8 +185,7 @@ class Engine(ABC):
     def whole(self, sizes: Sequence[Size]) -> Transform:
         """What the first stage starts from: all of each image of (height, width)."""
         if self.model.fit == "letterbox":
-            frames = [letterbox(size, self.model.stages[0].input_size) for size in sizes]
-            return type(frames[0])(np.stack([frame.theta for frame in frames]))
+            return letterbox(sizes, self.model.stages[0].input_size)
         family = Attention if self.model.dims == 2 else Affine3d
         return family(np.tile(family.identity_theta, (len(sizes), 1)))
 

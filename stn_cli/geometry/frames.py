@@ -46,17 +46,17 @@ def corner_based(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3 3
     return _shifted(matrix, -0.5)
 
 
-def letterbox(source_size: Size, input_size: Size) -> Affine | Affine3d:
+def letterbox(source_size: Sizes, input_size: Size) -> Affine | Affine3d:
     """Where a network input of (height, width) looks on an image: all of it, centred, aspect kept.
 
     The result maps the input's normalised frame to the image's; it reaches beyond the image along all axes but the
-    one that decides. Of (depth, height, width), where one looks on a volume.
+    one that decides. Of (depth, height, width), where one looks on a volume. Of the sizes of a batch, a batch.
     """
-    sides = list(zip(reversed(source_size), reversed(input_size), strict=True))
-    pixels_per_input_pixel = max(source / seen for source, seen in sides)
-    scales = np.array([pixels_per_input_pixel * seen / source for source, seen in sides])
-    rows = np.concatenate((np.diag(scales), np.zeros((len(scales), 1))), axis=1)
-    return (Affine if len(scales) == 2 else Affine3d)(rows.ravel())
+    sources, seen = np.asarray(source_size)[..., ::-1], np.array(input_size[::-1])
+    pixels_per_input_pixel = (sources / seen).max(axis=-1, keepdims=True)
+    scales = pixels_per_input_pixel * seen / sources
+    rows = _homogeneous(scales, np.zeros_like(scales))[..., :-1, :]
+    return (Affine if scales.shape[-1] == 2 else Affine3d)(rows.reshape(*scales.shape[:-1], -1))
 
 
 def _to_pixels(size: Sizes) -> Float[np.ndarray, "*batch m m"]:

@@ -140,14 +140,13 @@ class Reading:
         """Likewise, as the matrix from a reading to its place; None of what has no matrix."""
         if self.matrix is None:
             return None
-        fine = np.array([self.size[1] * readings[1], self.size[0] * readings[0]])
-        first = np.array([0, rows.start * readings[0]])
-        steps = self.matrix[:, :2] * (2.0 / fine)
-        start = self.matrix[:, :2] @ ((2.0 * first + 1.0) / fine - 1.0) + self.matrix[:, 2]
-        matrix = np.concatenate((steps, start[:, None]), axis=1)
-        half = extent[:, None] / 2.0
-        matrix[:2] = matrix[:2] * half + matrix[2] * (half - _FIRST_CENTRE)
-        return matrix.round(_DECIMALS)
+        width, height = self.size[1] * readings[1], self.size[0] * readings[0]
+        first = (2 * rows.start * readings[0] + 1) / height - 1
+        from_reading = np.array(((2 / width, 0.0, 1 / width - 1), (0.0, 2 / height, first), (0.0, 0.0, 1.0)))
+        x, y = (extent / 2).tolist()
+        to_place = np.array(((x, 0.0, x - _FIRST_CENTRE), (0.0, y, y - _FIRST_CENTRE), (0.0, 0.0, 1.0)))
+        matrix: np.ndarray = (to_place @ self.matrix @ from_reading).round(_DECIMALS)
+        return matrix
 
 
 def _prepared(
