@@ -12,7 +12,7 @@ import stn_cli
 
 ROOT = Path(stn_cli.__file__).parent
 LAYERS = (
-    {"errors"},
+    {"annotations", "errors"},
     {"images"},
     {"geometry"},
     {"sampling"},
@@ -71,6 +71,8 @@ def test_imports_point_downward(path):
         ("stn_cli.sampling.warp", "torch"),
         ("stn_cli.rectify.pipeline", "torch"),
         ("stn_cli.reports.picture", "torch"),
+        ("stn_cli.rectify.pipeline", "jaxtyping"),
+        ("stn_cli.training.api", "jaxtyping"),
         ("stn_cli.cli.main", "numpy"),
         ("stn_cli.networks.config", "numpy"),
         ("stn_cli.checkpoints", "numpy"),

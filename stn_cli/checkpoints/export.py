@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import onnx
 import torch
-from jaxtyping import Float
 from safetensors.numpy import save as save_tensors
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.checkpoints.header import CLASSIFIER, READER, SCHEMA, Header, Metrics, graph_names
 from stn_cli.checkpoints.store import CARD, METADATA_KEY, WEIGHTS, Checkpoint, open_checkpoint, tensors_digest
 from stn_cli.checkpoints.weights import inference_model, stored_weights

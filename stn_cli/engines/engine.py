@@ -8,8 +8,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32
 
+from stn_cli.annotations import Float, Float32
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import CLASSIFIER, READER, localizer_names
 from stn_cli.errors import ModelError, UsageError

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
 
+from stn_cli.annotations import Float32
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.header import READER, graph_names
 from stn_cli.engines.engine import Engine, Small

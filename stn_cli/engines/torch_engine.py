@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from stn_cli.annotations import Float
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.checkpoints.export import runnable_nets
 from stn_cli.checkpoints.weights import inference_model, load_model

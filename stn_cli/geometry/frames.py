@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Num
 
+from stn_cli.annotations import Float, Num
 from stn_cli.geometry.arrays import Array, like, matmul, namespace
 from stn_cli.geometry.linear import Affine, Affine3d, Linear
 

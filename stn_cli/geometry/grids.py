@@ -3,7 +3,8 @@
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64
+
+from stn_cli.annotations import Float64
 
 
 def grid(size: tuple[int, ...]) -> Float64[np.ndarray, "n d"]:

@@ -6,8 +6,8 @@ from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float64
 
+from stn_cli.annotations import Float64
 from stn_cli.errors import GeometryError
 
 

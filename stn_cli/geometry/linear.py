@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from jaxtyping import Float
 
+from stn_cli.annotations import Float
 from stn_cli.errors import GeometryError
 from stn_cli.geometry.arrays import Array, at_least_float32, like, matmul, namespace
 from stn_cli.geometry.base import Transform, check_dof

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Num
 
+from stn_cli.annotations import Bool, Float, Float64, Num
 from stn_cli.geometry.arrays import Array, detached, like, namespace, numpy_of
 from stn_cli.geometry.base import Transform
 from stn_cli.geometry.cascade import Cascade

@@ -1,7 +1,6 @@
 """How volumes are turned."""
 
-from jaxtyping import Float
-
+from stn_cli.annotations import Float
 from stn_cli.geometry.arrays import Array, like, matmul, namespace
 from stn_cli.geometry.grids import corners
 

@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import ClassVar, Self
 
 import numpy as np
-from jaxtyping import Float
 
+from stn_cli.annotations import Float
 from stn_cli.geometry.arrays import Array, at_least_float32, like, matmul, namespace, widest
 from stn_cli.geometry.base import InverseTransform, Transform, check_dof
 from stn_cli.geometry.layouts import Layout, spline_weights

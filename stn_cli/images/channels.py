@@ -4,7 +4,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Num
+
+from stn_cli.annotations import Num
 
 Channels = Num[np.ndarray, "*size c"]
 

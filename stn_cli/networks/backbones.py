@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.errors import UsageError
 from stn_cli.networks.config import MOST_ELEMENTS, Size
 from stn_cli.networks.localization import Standardize

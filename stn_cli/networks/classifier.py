@@ -2,9 +2,9 @@
 
 from typing import cast
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.networks.config import ClassifierConfig
 from stn_cli.networks.layers import ByteDropout
 from stn_cli.networks.localization import Standardize, conv_trunk, layers_of, trunk_features

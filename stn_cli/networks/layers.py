@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from stn_cli.annotations import Float
 
 
 class GreyConv2d(nn.Conv2d):

@@ -7,9 +7,9 @@ over, leaving it. Each number x of a net becomes L·tanh(x/L) of its limit L, so
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from stn_cli.annotations import Float
 from stn_cli.geometry.arrays import like, matmul
 from stn_cli.networks.config import Limits, TransformConfig
 

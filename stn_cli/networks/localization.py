@@ -7,9 +7,9 @@ from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.geometry.arrays import at_least_float32, matmul
 from stn_cli.networks.config import LocalizerConfig, Size
 from stn_cli.networks.layers import GreyConv2d

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.geometry import Transform
 from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.config import LocalizerConfig, ModelConfig

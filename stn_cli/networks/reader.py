@@ -2,9 +2,9 @@
 
 import itertools
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.networks.config import ReaderConfig
 from stn_cli.networks.localization import Standardize, conv_layers
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
 
+from stn_cli.annotations import Float, Num
 from stn_cli.checkpoints.header import Header
 from stn_cli.engines.engine import SMALL_SIDE, Engine, Located
 from stn_cli.geometry import (

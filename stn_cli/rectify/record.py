@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
-from jaxtyping import Float
 
+from stn_cli.annotations import Float
 from stn_cli.geometry import (
     Cascade,
     Linear,

@@ -2,8 +2,8 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 
+from stn_cli.annotations import Float
 from stn_cli.geometry import outline, pixel_points
 from stn_cli.images import Size
 from stn_cli.reports.overlay import rgb

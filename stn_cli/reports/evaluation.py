@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from jaxtyping import Float
 
+from stn_cli.annotations import Float
 from stn_cli.engines.engine import Engine, Location, small_copy
 from stn_cli.geometry import Transform, corners, pixel_points, qualities, zooms
 from stn_cli.geometry.rotation import angle, rotation

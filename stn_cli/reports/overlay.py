@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
-from jaxtyping import Float, UInt8
 
+from stn_cli.annotations import Float, UInt8
 from stn_cli.geometry import Transform, crop_size, outline, pixel_points
 from stn_cli.images import Pixels
 from stn_cli.images.channels import eight_bit, over_white

@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
+from stn_cli.annotations import Float, Int64, Num
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
 from stn_cli.sampling.footprint import Footprint, fill_values, footprint, footprints

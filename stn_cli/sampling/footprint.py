@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64, Int, Num
 
+from stn_cli.annotations import Float64, Int, Num
 from stn_cli.errors import UsageError
 from stn_cli.geometry import Linear, Projective, Transform, grid
 from stn_cli.geometry.arrays import Array, detached, like, namespace, numpy_of

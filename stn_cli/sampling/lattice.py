@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Float64
 
+from stn_cli.annotations import Float, Float32, Float64
 from stn_cli.geometry import Transform
 
 Knots = Float64[np.ndarray, "2 _ _"]

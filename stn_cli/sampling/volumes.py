@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32
 from torch import Tensor
 
+from stn_cli.annotations import Float32
 from stn_cli.geometry import Affine3d
 from stn_cli.geometry.arrays import like
 from stn_cli.sampling.differentiable import sample

@@ -8,8 +8,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Num
 
+from stn_cli.annotations import Float, Float32, Num
 from stn_cli.errors import ImageError
 from stn_cli.geometry import Linear, Transform, alike, grid
 from stn_cli.sampling.footprint import (

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import msgspec
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.store import GOLDEN, WEIGHTS
 from stn_cli.checkpoints.weights import load_model

@@ -4,9 +4,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from stn_cli.annotations import Bool, Float, Int64
 from stn_cli.geometry import BorderLayout, Transform, corners
 from stn_cli.geometry.arrays import like
 from stn_cli.networks.config import LocalizerConfig, ModelConfig

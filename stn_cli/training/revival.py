@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from stn_cli.annotations import Float
 from stn_cli.networks.localization import LocalizationNet
 from stn_cli.networks.model import InsideLocalizer, Rectifier
 

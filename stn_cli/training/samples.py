@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from stn_cli.annotations import Float64, Int64, UInt8
 from stn_cli.geometry import BorderLayout, Projective
 from stn_cli.images.channels import luminance
 from stn_cli.training.config import Augment, Scene, TrainConfig

@@ -5,9 +5,9 @@ results, from which it starts when it repeats. ASTER (Shi et al. 2018, section 3
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from stn_cli.annotations import Float
 from stn_cli.geometry import BorderLayout, ThinPlateSpline, Transform
 from stn_cli.geometry.arrays import like
 from stn_cli.networks.transformer import Stage, Start

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
+from stn_cli.annotations import Float64
 from stn_cli.geometry import Affine3d, Transform, corners, grid, letterbox, volume_size
 from stn_cli.geometry.arrays import like
 from stn_cli.networks.limited import affine3d
