@@ -109,6 +109,7 @@ def main(argv: Sequence[str]) -> None:
     torch.manual_seed(0)
     train, test = (read_mnist(args.mnist, part)[0] for part in ("train", "t10k"))
     is_size_known = not args.size_unknown
+    name = "slant" if is_size_known else "slant_of_unknown_size"
     held_out = list(map(Turned(test, 0, is_size_known=is_size_known).__getitem__, range(len(test) // BATCH)))
     net = network()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -136,8 +137,7 @@ def main(argv: Sequence[str]) -> None:
                 break
         epochs.append({"loss": loss.item()} | errors(averaged.module.eval(), held_out))
         print(json.dumps(epochs[-1]), file=sys.stderr, flush=True)
-        torch.save(averaged.module.state_dict(), args.work / "slant.pt")
-    name = "slant" if is_size_known else "slant_of_unknown_size"
+        torch.save(averaged.module.state_dict(), args.work / f"{name}.pt")
     write_report(RESULTS / f"{name}.json", provenance("slant", argv) | {"epochs": epochs})
 
 

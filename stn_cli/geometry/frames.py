@@ -52,7 +52,7 @@ def letterbox(source_size: Sizes, input_size: Size) -> Affine | Affine3d:
     The result maps the input's normalised frame to the image's; it reaches beyond the image along all axes but the
     one that decides. Of (depth, height, width), where one looks on a volume. Of the sizes of a batch, a batch.
     """
-    sources, seen = np.asarray(source_size)[..., ::-1], np.array(input_size[::-1])
+    sources, seen = np.flip(np.asarray(source_size), axis=-1), np.array(input_size[::-1])
     pixels_per_input_pixel = (sources / seen).max(axis=-1, keepdims=True)
     scales = pixels_per_input_pixel * seen / sources
     rows = _homogeneous(scales, np.zeros_like(scales))[..., :-1, :]

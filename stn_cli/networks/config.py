@@ -100,8 +100,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
             two that vote on which way is up. With 0 there are no votes, and the angle is regressed.
         angle_window: degrees; where votes stand for probabilities, which their own loss alone teaches them, the angle
-            is the one with most of them in a window that reaches so far to either side: it errs seldom by more than
-            that. With 0 it is the mean of the votes within a right angle of the strongest.
+            is the one with most of them in a window that reaches so far to either side, in whole bins: it errs seldom
+            by more than that. With 0 it is the mean of the votes within a right angle of the strongest.
         pooled_votes: the votes come from what the trunk sees before its last level, averaged along the width: letters
             tell which way is up wherever they stand. Of a `conv` trunk.
         repeat: how often it refines what it found itself, all told.
@@ -154,8 +154,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError("limits are of nets without angle_bins: votes have no bound")
         if self.angle_bins not in (0, 2) and self.transform.kind == "tps":
             raise UsageError("a spline has two angle_bins, for which way is up, or none")
-        if not (self.angle_window == 0 or (self.angle_bins > 2 and 0 < self.angle_window <= 90)):
-            raise UsageError("angle_window is 0 to 90 degrees, of nets with three angle_bins or more")
+        if not (self.angle_window == 0 or 360 <= self.angle_window * self.angle_bins <= 45 * self.angle_bins):
+            raise UsageError("angle_window is at least as wide as one of the angle_bins, and 45 degrees at most")
         if self.pooled_votes and (self.trunk != "conv" or len(self.widths) < 2 or not self.angle_bins):
             raise UsageError("pooled_votes need angle_bins and a conv trunk of two widths at least")
 

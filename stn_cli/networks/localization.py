@@ -22,6 +22,7 @@ _SHARPNESS = 3.0
 """Exponent on the votes of the angle bins."""
 _SHARPNESS_IN_WINDOWS = 8
 """Exponent on their sums in windows: nearly the largest, but without jumps from one bin to the next."""
+_ROUNDING = 1e-3
 _PRIOR_CONCENTRATION = 4.0
 """Of the initial votes about angle 0 (von Mises)."""
 
@@ -130,23 +131,28 @@ class LocalizationNet(nn.Module):
         return torch.stack((log_scale, self._angle(votes), shift_x, shift_y), dim=1)
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
-        """The mean direction of the votes within a right angle of the strongest: opposite opinions do not mix."""
-        if self.config.angle_window:
-            strength = _windowed(F.softmax(votes.detach(), dim=1), self.config.angle_window)
-            weights = strength**_SHARPNESS_IN_WINDOWS
+        """The mean direction of the votes near the strongest: opposite opinions do not mix.
+
+        Near is within a right angle. Where sums in windows are compared, it is within twice their reach: so far may the
+        windows lie from each other that hold all of an opinion.
+        """
+        window = self.config.angle_window
+        if window:
+            strength = _windowed(F.softmax(votes.detach(), dim=1), window)
+            weights, least_cosine = strength**_SHARPNESS_IN_WINDOWS, math.cos(math.radians(2 * window)) - _ROUNDING
         else:
-            strength, weights = votes, F.softmax(_SHARPNESS * votes, dim=1)
+            strength, weights, least_cosine = votes, F.softmax(_SHARPNESS * votes, dim=1), _ROUNDING
         strongest = strength.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
         directions = self.directions.to(votes.dtype)
-        beside = matmul(matmul(strongest.to(votes.dtype), directions.T), directions) > 1e-3
-        cos, sin = matmul(weights * beside, directions.T).unbind(1)
+        near = matmul(matmul(strongest.to(votes.dtype), directions.T), directions) > least_cosine
+        cos, sin = matmul(weights * near, directions.T).unbind(1)
         return torch.atan2(sin, cos)
 
 
 def _windowed(votes: Float[Tensor, "b bins"], window: float) -> Float[Tensor, "b bins"]:
     """Means over the circle's bins within so many degrees of each."""
     bins = votes.shape[1]
-    reach = int(window * bins / 360)
+    reach = int(window * bins / 360 + _ROUNDING)
     around = torch.cat((votes[:, bins - reach :], votes, votes[:, :reach]), dim=1)
     return F.avg_pool1d(around[:, None], 2 * reach + 1, stride=1)[:, 0]
 

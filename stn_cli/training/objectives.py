@@ -164,18 +164,23 @@ def _either_way(stage: LocalizerConfig, found: Transform, known: Tensor, true: P
 def _angle_loss(stage: LocalizerConfig, pose: Pose, start: Transform, known: Tensor, true: Points) -> Tensor:
     if not stage.angle_bins:
         return pose.theta.new_zeros(())
-    begun = border(start, true).detach()
-    begun = direction(begun.expand(len(known), -1, -1)[known].float())
     if stage.transform.kind != "tps":
-        return _circle_loss(pose.angle_votes[known], _within(begun, direction(_target(stage, true))))
-    turned_over = (begun * direction(true)).sum(dim=1) < 0
+        return _circle_loss(pose.angle_votes[known], _as_shown(direction(_target(stage, true)), start, known))
+    begun = border(start, true)
+    begun = begun.expand(len(known), -1, -1)[known].float()
+    turned_over = (direction(begun) * direction(true)).sum(dim=1) < 0
     return 0.2 * F.cross_entropy(pose.angle_votes[known].float(), turned_over.long())
 
 
-def _within(frame: Float[Tensor, "b 2"], along: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2"]:
-    """Directions as seen in a frame that is turned itself."""
-    (cos, sin), (x, y) = frame.unbind(1), along.unbind(1)
-    return torch.stack((cos * x + sin * y, cos * y - sin * x), dim=1)
+def _as_shown(along: Float[Tensor, "b 2"], start: Transform, known: Tensor) -> Float[Tensor, "b 2"]:
+    """Directions in the image as a net sees them that is shown `start`, which may be oblong, or slanted."""
+    jacobian = start.jacobian(like([[0.0, 0.0]], start.theta)).detach()
+    (a, b), (c, d) = (row.unbind(-1) for row in jacobian[..., 0, :, :].unbind(-2))
+    x, y = along.unbind(1)
+    a, b, c, d = (entry.expand(len(known))[known].to(along.dtype) for entry in (a, b, c, d))
+    is_turned_over = (a * d - b * c)[:, None] < 0
+    seen = torch.stack((d * x - b * y, a * y - c * x), dim=1)  # by the inverse, but for a positive factor
+    return torch.where(is_turned_over, -seen, seen)
 
 
 def _circle_loss(votes: Float[Tensor, "b bins"], along: Float[Tensor, "b 2"]) -> Tensor:

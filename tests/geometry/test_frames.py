@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from beartype.roar import BeartypeCallHintViolation
 
 from stn_cli.geometry import (
     Affine,
@@ -123,3 +124,8 @@ def test_pixel_matrix_of_a_corner_on_the_horizon_is_finite_and_the_same_map():
     x, y, w = matrix @ [9.0, 8.0, 1.0]
     expected = pixel_points(transform(np.array([[9 / 6 - 1, 8 / 5 - 1]])), (20, 30))
     np.testing.assert_allclose([[x / w, y / w]], expected)
+
+
+def test_annotations_of_shapes_are_checked_here():
+    with pytest.raises(BeartypeCallHintViolation):
+        center_based(np.eye(2))

@@ -96,24 +96,63 @@ def test_of_two_opposite_opinions_equally_strong_one_wins(turn):
     assert torch.isfinite(net.head.bias.grad).all()
 
 
+def angle_of(chances, window):
+    """What a net makes of these chances of its bins, in degrees."""
+    bins = len(chances)
+    net = LocalizationNet(config("similarity", angle_bins=bins, angle_window=window)).eval()
+    with torch.no_grad():
+        net.head.bias[-bins:] = torch.from_numpy(np.log(np.maximum(chances, 1e-12))).float()
+        return np.degrees(float(net(shown()).theta[0, 1]))
+
+
+def apart(a, b):
+    return np.abs((np.asarray(a) - b + 180) % 360 - 180)
+
+
 @pytest.mark.parametrize("turn", range(36))
 def test_in_windows_many_weaker_votes_outweigh_the_strongest(turn):
     """Five bins of 0.14 about one angle, and a single one of 0.3 a third of the circle away."""
-    chances = np.full(36, 1e-9)
+    chances = np.zeros(36)
     chances[(turn + np.arange(-2, 3)) % 36], chances[(turn + 12) % 36] = 0.14, 0.3
-    found = []
-    for window in (0.0, 25.0):
-        net = LocalizationNet(config("similarity", angle_bins=36, angle_window=window)).eval()
-        with torch.no_grad():
-            net.head.bias[-36:] = torch.from_numpy(np.log(chances)).float()
-            found.append(float(net(shown()).theta[0, 1]))
-    np.testing.assert_allclose(np.cos(found - np.radians([10 * turn + 120, 10 * turn])), 1.0, atol=1e-4)
+    assert apart(angle_of(chances, 0.0), 10 * turn + 120) < 0.1
+    assert apart(angle_of(chances, 20.0), 10 * turn) < 0.1
+
+
+@pytest.mark.parametrize(("bins", "window"), [(120, 15.0), (36, 20.0), (36, 45.0), (9, 40.0)])
+def test_of_chances_the_window_holds_nearly_as_many_as_the_best(bins, window, rng):
+    """Two opinions of any width, at any distance; the best window is found by trying all."""
+    angles = np.arange(bins) * 360 / bins
+    for _ in range(60):
+        (first, second), widths, share = (
+            rng.uniform(0, 360, 2),
+            rng.uniform(0.4, 1.5, 2) * window,
+            rng.uniform(0.2, 0.8),
+        )
+        peaks = [
+            np.exp(-0.5 * (apart(angles, at) / width) ** 2) for at, width in zip((first, second), widths, strict=True)
+        ]
+        chances = sum(part * peak / peak.sum() for part, peak in zip((share, 1 - share), peaks, strict=True))
+        best = max(chances[apart(angles, at) < window + 1e-6].sum() for at in angles)
+        half_a_bin = 180 / bins  # the answer may lie between two
+        assert chances[apart(angles, angle_of(chances, window)) < window + half_a_bin].sum() > 0.93 * best
+
+
+@pytest.mark.parametrize(("bins", "window"), [(120, 15.0), (36, 45.0), (9, 40.0)])
+def test_in_windows_a_sure_opinion_between_two_bins_is_found(bins, window):
+    step = 360 / bins
+    for place in np.arange(0, bins, 0.25):
+        chances, below = np.zeros(bins), int(place)
+        chances[below], chances[(below + 1) % bins] = 1 - place % 1, place % 1
+        assert apart(angle_of(chances, window), place * step) < 0.3 * step
 
 
 def test_in_windows_the_votes_are_left_to_their_own_loss():
-    net = LocalizationNet(config("similarity", angle_bins=36, angle_window=15.0))
-    net(shown()).theta.square().sum().backward()
+    net = LocalizationNet(config("similarity", angle_bins=36, angle_window=20.0))
+    with torch.no_grad():
+        net.head.bias[-36:] = torch.linspace(-1, 1, 36)
+    net(shown()).theta.sum().backward()
     assert net.head.bias.grad is not None
+    assert net.head.bias.grad[0] != 0
     assert not net.head.bias.grad[-36:].any()
 
 
@@ -165,7 +204,9 @@ def test_a_blank_image_gives_finite_parameters():
         {"angle_bins": -1},
         {"angle_window": 15.0},
         {"kind": "similarity", "angle_bins": 36, "angle_window": -1.0},
-        {"kind": "similarity", "angle_bins": 36, "angle_window": 91.0},
+        {"kind": "similarity", "angle_bins": 36, "angle_window": 46.0},
+        {"kind": "similarity", "angle_bins": 36, "angle_window": 9.0},
+        {"kind": "similarity", "angle_bins": 3, "angle_window": 45.0},
         {"kind": "similarity", "angle_bins": 36, "angle_window": np.nan},
         {"kind": "border 2x5", "angle_bins": 2, "angle_window": 15.0},
     ],

@@ -20,11 +20,14 @@ from stn_cli.geometry import (
     crop_size,
     outline,
     pixel_points,
+    quality,
 )
-from stn_cli.rectify.crop import decide, natural_size, strays, with_margin
+from stn_cli.rectify.crop import Decision, decide, natural_size, strays, with_margin
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.pipeline import options_digest
-from stn_cli.rectify.record import describe
+from stn_cli.rectify.record import describe, describe_all
+from stn_cli.sampling.warp import readings
+from tests.geometry.examples import PLANAR, example
 
 OPTIONS = RectifyOptions()
 ALWAYS = RectifyOptions(always=True)
@@ -283,3 +286,23 @@ def test_a_batch_is_decided_as_each_of_its_images_alone():
         alone = decided(Location(frame, sure), size, OPTIONS, TEXT)
         assert (decision.size, decision.unchanged, decision.quality) == (alone.size, alone.unchanged, alone.quality)
         np.testing.assert_array_equal(decision.transform(outline(9)), alone.transform(outline(9)))
+
+
+def test_a_batch_is_described_and_read_as_each_of_it_alone(rng):
+    """Whatever families it mixes: no field, and no reading, is that of another, or depends on another."""
+    transforms = [example(name) for name in rng.permutation([*PLANAR, *PLANAR])]
+    sources, sizes = ([tuple(size) for size in rng.integers(20, 200, (len(transforms), 2)).tolist()] for _ in range(2))
+    decisions = [
+        Decision(transform, size, quality(transform), None) for transform, size in zip(transforms, sizes, strict=True)
+    ]
+    locations = [Location(transform, 0.5) for transform in transforms[::-1]]
+    each = list(zip(locations, decisions, sources, strict=True))
+    assert describe_all(locations, decisions, sources) == [
+        describe_all(*([part] for part in parts))[0] for parts in each
+    ]
+    together = readings(transforms, sources, sizes)
+    for transform, source, size, reading in zip(transforms, sources, sizes, together, strict=True):
+        (alone,) = readings([transform], [source], [size])
+        assert (reading.plan, reading.size) == (alone.plan, alone.size)
+        np.testing.assert_array_equal(reading.matrix, alone.matrix)
+        np.testing.assert_array_equal(reading.knots, alone.knots)

@@ -14,7 +14,7 @@ import torch
 from stn_cli.engines.engine import small_copy
 from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.errors import TrainingDataError, UsageError
-from stn_cli.geometry import Affine, Similarity, ThinPlateSpline, layout_from_name
+from stn_cli.geometry import Affine, Similarity, ThinPlateSpline, layout_from_name, letterbox
 from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.localization import Pose
 from stn_cli.networks.model import Rectified
@@ -33,6 +33,11 @@ from stn_cli.training.samples import Batch, GivenSamples, batches, encoded, spli
 from tests.running import ROOT
 from tests.training.drawn import SMALL, dataset, settings, trained
 from tests.training.said import Said
+
+WIDE = letterbox((60, 60), (16, 32))
+VOTING = LocalizerConfig(
+    transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), angle_bins=36, angle_window=20.0
+)
 
 
 def test_what_is_learned_follows_from_the_data():
@@ -234,6 +239,7 @@ def test_an_objective_that_the_data_cannot_teach_is_refused(changes, named):
         {"penalties": {"fold": -1}},
         {"accumulate": 0},
         {"patience": -1},
+        {"objectives": ("classify",), "stages": (VOTING,)},
         {"bypassed": True, "objectives": ("straighten",)},
         {"stages": [{"transform": {"kind": "spin"}, "input_size": [16, 16]}]},
     ],
@@ -352,12 +358,21 @@ def test_a_bypassed_transformer_learns_nothing_and_shows_the_whole_image(tmp_pat
     assert not any(head.any() for head in heads)
 
 
-@pytest.mark.parametrize("right", [0, 9, 27])
-def test_votes_tell_by_how_much_what_they_were_shown_is_turned(right):
-    """The frame is turned by 120°, the second net is shown it turned back by 120° less `right` times 10°."""
+@pytest.mark.parametrize("right", [0, 4, 9, 27])
+@pytest.mark.parametrize(
+    "start",
+    [
+        Similarity(torch.tensor([[0.2, 1.9, 0.0, 0.1]])),
+        Affine(torch.tensor([[0.8, 0.3, 0.1, 0.1, 0.2, -0.1]])),
+        type(WIDE)(torch.tensor(WIDE.theta)),
+    ],
+    ids=["similarity", "oblong", "letterbox"],
+)
+def test_votes_tell_by_how_much_what_they_were_shown_is_turned(start, right):
+    """The frame lies turned by `right` times 10° in what a net is shown, which lies somehow in the image itself."""
     stage = LocalizerConfig(transform=TransformConfig("similarity"), input_size=(16, 16), widths=(4, 8), angle_bins=36)
-    truth = Similarity(torch.tensor([[0.0, np.radians(120), 0.1, 0.2]]))
-    start = Similarity(torch.tensor([[0.2, np.radians(120 - 10 * right), 0.0, 0.1]]))
+    turned = torch.tensor([[-0.3, np.radians(10 * right), 0.1, 0.2]], dtype=start.theta.dtype)
+    truth = start @ Similarity(turned)
     batch = Batch(
         torch.zeros((1, 1, 16, 16), dtype=torch.uint8),
         border(truth, torch.zeros((1, 4, 2))).double(),
@@ -367,7 +382,7 @@ def test_votes_tell_by_how_much_what_they_were_shown_is_turned(right):
     )
     told = []
     for votes in 10 * torch.eye(36):
-        pose = Pose(truth.theta, torch.zeros(1), votes[None])
+        pose = Pose(turned, torch.zeros(1), votes[None])
         output = Rectified((Located((start,), (truth,), (pose,)),), None, None)
         config = TrainConfig(objectives=("straighten",), stages=(stage,))
         told.append(losses(output, batch, ModelConfig(stages=(stage,)), config)["angle"])

@@ -266,8 +266,12 @@ def test_the_command_writes_the_control_points(checkpoint, tmp_path):
     assert len(record["control_points"]) == 20
 
 
-def test_the_configuration_of_the_bundled_model_is_valid():
-    assert read_config(ROOT / "models" / "text" / "config.toml").text.scenes
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").glob("*/*.toml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_the_configurations_of_the_bundled_models_are_valid(path):
+    config = read_config(path)
+    assert config.scenes or config.text.scenes
 
 
 @pytest.mark.parametrize(
