@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import TypeCheckError
 
 from stn_cli.geometry import (
     Affine,
@@ -127,5 +127,5 @@ def test_pixel_matrix_of_a_corner_on_the_horizon_is_finite_and_the_same_map():
 
 
 def test_annotations_of_shapes_are_checked_here():
-    with pytest.raises(BeartypeCallHintViolation):
+    with pytest.raises(TypeCheckError):
         center_based(np.eye(2))
