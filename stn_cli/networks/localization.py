@@ -20,8 +20,6 @@ _LAST_LEVEL = 7
 """Layers of a convolutional trunk's last level, with the flattening."""
 _SHARPNESS = 3.0
 """Exponent on the votes of the angle bins."""
-_SHARPNESS_IN_WINDOWS = 8
-"""Exponent on their sums in windows: nearly the largest, but without jumps from one bin to the next."""
 _ROUNDING = 1e-3
 _PRIOR_CONCENTRATION = 4.0
 """Of the initial votes about angle 0 (von Mises)."""
@@ -138,8 +136,8 @@ class LocalizationNet(nn.Module):
         """
         window = self.config.angle_window
         if window:
-            strength = _windowed(F.softmax(votes.detach(), dim=1), window)
-            weights, least_cosine = strength**_SHARPNESS_IN_WINDOWS, math.cos(math.radians(2 * window)) - _ROUNDING
+            strength = weights = _windowed(F.softmax(votes.detach(), dim=1), window)
+            least_cosine = math.cos(math.radians(2 * window)) - _ROUNDING
         else:
             strength, weights, least_cosine = votes, F.softmax(_SHARPNESS * votes, dim=1), _ROUNDING
         strongest = strength.argmax(dim=1, keepdim=True) == torch.arange(votes.shape[1], device=votes.device)
