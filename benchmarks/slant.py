@@ -1,12 +1,15 @@
 """How far can the rotation of a handwritten digit be told at all, when nobody knows by how much its writer leaned?
 
-    python -m benchmarks.slant MNIST --work DIR [--minutes 40] [--size-unknown]
+    python -m benchmarks.slant MNIST --work DIR [--minutes 40] [--given size traces]
 
-A net that does nothing else, and is told where the digit is, bounds it from above: it sees digits of the set RTS (see
-`digit_sets`: ±45°, scale 0.7–1.2, moved) cropped at their true place but not turned back, and says how likely every
-degree is. By default the crop has the digit's true size, too, and that tells something of the angle: MNIST's digits
-are as high, or as wide, as their frame while they stand upright. With --size-unknown all crops show as many pixels, as
-in an image of which nobody knows at what scale it was drawn.
+A net that does nothing else, and is told where the digit is, says how likely every degree is. It sees digits turned as
+in the set RTS (see `digit_sets`: ±45°, scale 0.7–1.2), cropped at their true place. Two more things tell of the angle,
+and it can be given them, or not:
+
+- *size*: crops have the digit's true size. MNIST's digits are as high, or as wide, as their frame while they stand
+  upright. Otherwise all crops show as many pixels.
+- *traces*: digits are drawn as in RTS, by bicubic interpolation of 28×28 pixels, which blurs them differently at every
+  angle. Otherwise they are drawn by averages of pixels four times finer.
 
 Two answers are taken: the median, which errs least on average, and the middle of the 30° that most probably hold the
 angle, after which fewest answers are off by more than 15°. The net learns from MNIST's training digits, drawn anew in
@@ -24,13 +27,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from benchmarks.digit_sets import SIDE, placement, read_mnist, render, warp
+from benchmarks.digit_sets import RTS_CANVAS, SIDE, placement, read_mnist, render, warp
 from benchmarks.measures import spread
 from benchmarks.provenance import RESULTS, provenance, write_report
 
@@ -40,7 +44,8 @@ if TYPE_CHECKING:
 VIEW = 40  # side of what the net sees
 WIDTHS = (1, 32, 64, 64, 96, 96, 128)
 RANGE, WINDOW = 45, 15  # degrees to either side
-LARGEST = 1.2  # scale
+LARGEST = 1.2  # scale, in RTS
+FINE = 4
 BATCH = 128
 PEAK_LEARNING_RATE = 3e-3
 EMA_DECAY = 0.999
@@ -49,8 +54,8 @@ EMA_DECAY = 0.999
 class Turned(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
     """Batches of digits at their true place, and the angles by which they are turned, in degrees."""
 
-    def __init__(self, digits: np.ndarray, seed: int, *, is_size_known: bool) -> None:
-        self.digits, self.seed, self.is_size_known = digits, seed, is_size_known
+    def __init__(self, digits: np.ndarray, seed: int, given: Sequence[str]) -> None:
+        self.digits, self.seed, self.given = digits, seed, given
         self.order = np.random.default_rng(seed).permutation(len(digits))
 
     def __len__(self) -> int:
@@ -60,9 +65,12 @@ class Turned(torch.utils.data.Dataset[tuple[np.ndarray, np.ndarray]]):
         views, angles = np.empty((BATCH, 1, VIEW, VIEW), np.uint8), np.empty(BATCH, np.float32)
         for place, index in enumerate(self.order[number * BATCH : (number + 1) * BATCH]):
             image, matrix = render("RTS", self.digits, int(index), self.seed)
+            if "traces" not in self.given:
+                fine = cv2.resize(self.digits[index], (FINE * SIDE, FINE * SIDE), interpolation=cv2.INTER_CUBIC)
+                image = warp(fine, np.diag([FINE, FINE, 1.0]) @ np.linalg.inv(matrix), RTS_CANVAS)
             scale, angle = np.hypot(*matrix[:2, 0]), np.arctan2(matrix[1, 0], matrix[0, 0])
             centre = matrix @ (SIDE / 2, SIDE / 2, 1)
-            side = scale if self.is_size_known else LARGEST
+            side = scale if "size" in self.given else LARGEST
             frame = placement(0, side, tuple(centre[:2])) @ np.diag([SIDE / VIEW, SIDE / VIEW, 1])
             views[place, 0], angles[place] = warp(image, frame, VIEW), np.degrees(angle)
         return views, angles
@@ -103,14 +111,14 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("mnist", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--size-unknown", action="store_true")
+    parser.add_argument("--given", nargs="*", choices=("size", "traces"), default=[])
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
+    cv2.setNumThreads(1)  # a worker forked from a process with OpenCV's threads would wait for them for ever
     train, test = (read_mnist(args.mnist, part)[0] for part in ("train", "t10k"))
-    is_size_known = not args.size_unknown
-    name = "slant" if is_size_known else "slant_of_unknown_size"
-    held_out = list(map(Turned(test, 0, is_size_known=is_size_known).__getitem__, range(len(test) // BATCH)))
+    name = "-".join(("slant", *sorted(args.given)))
+    held_out = list(map(Turned(test, 0, args.given).__getitem__, range(len(test) // BATCH)))
     net = network()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
@@ -118,7 +126,7 @@ def main(argv: Sequence[str]) -> None:
     epochs: list[dict[str, Any]] = []
     started, share = time.monotonic(), 0.0
     while share < 1:
-        turned = Turned(train, 1 + len(epochs), is_size_known=is_size_known)
+        turned = Turned(train, 1 + len(epochs), args.given)
         loader = torch.utils.data.DataLoader(turned, batch_size=None, num_workers=1, prefetch_factor=8)
         net.train()
         for views, angles in loader:
