@@ -53,7 +53,7 @@ def draw(
     if fills and not shows_edges and not goes_on:
         truth, factor = _filling(rng, truth, _half_sides(image))
         scale *= factor
-    alpha, colours = _placed(rng, image, truth, pixels, scale, ink=ink)
+    alpha, colours = _placed(image, truth, pixels, scale, ink=ink)
     if ink:
         alpha = _cluttered(rng, alpha, others, scene, scale * pixels)
     elif goes_on:
@@ -109,39 +109,35 @@ def _disc(rng: np.random.Generator, truth: np.ndarray, pixels: int, radius: floa
     return cover
 
 
-def _interpolation(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, int]:
-    """How the image is read, and the image to read so.
+def _finely(image: np.ndarray) -> np.ndarray:
+    """The image four times as large, to be read linearly.
 
-    Every interpolation leaves its own trace, from which a network reads the angle instead of looking at the digit
-    (it once did, and erred twice as much on images turned by another). Half of the images are read so finely that
-    none is left.
+    Every interpolation of its own pixels leaves a trace, from which a network reads the angle instead of looking at the
+    digit (it once did, and erred twice as much on images turned by another).
     """
-    if rng.random() < 0.5:
-        return image, int(rng.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)))
     height, width, channels = image.shape
     fine = cv2.resize(image, (4 * width, 4 * height), interpolation=cv2.INTER_CUBIC)
-    return fine.reshape(4 * height, 4 * width, channels), cv2.INTER_LINEAR
+    return fine.reshape(4 * height, 4 * width, channels)
 
 
 def _placed(
-    rng: np.random.Generator, image: np.ndarray, truth: np.ndarray, pixels: int, scale: float, *, ink: bool
+    image: np.ndarray, truth: np.ndarray, pixels: int, scale: float, *, ink: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Coverage (pixels, pixels) float32 0…1 of the image on the canvas, and its colours there if it is opaque.
 
     The frame is square; an image that is not lies in its middle, its aspect kept.
     """
-    image = _shrunk(image, scale * pixels)
-    image, interpolation = _interpolation(rng, image)
+    image = _finely(_shrunk(image, scale * pixels))
     height, width = image.shape[:2]
     within_frame = np.diag([width / max(height, width), height / max(height, width), 1.0])
     to_canvas = _to_pixels(pixels, pixels) @ truth @ within_frame @ np.linalg.inv(_to_pixels(height, width))
     values = image[..., 0].astype(np.float32) / 255 if ink else np.ones((height, width), np.float32)
-    alpha = np.clip(cv2.warpPerspective(values, to_canvas, (pixels, pixels), flags=interpolation), 0, 1)
+    alpha = np.clip(cv2.warpPerspective(values, to_canvas, (pixels, pixels), flags=cv2.INTER_LINEAR), 0, 1)
     if ink:
         return alpha, None
     colours = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
     size, border = (pixels, pixels), cv2.BORDER_REPLICATE
-    warped = cv2.warpPerspective(colours, to_canvas, size, flags=interpolation, borderMode=border)
+    warped = cv2.warpPerspective(colours, to_canvas, size, flags=cv2.INTER_LINEAR, borderMode=border)
     return alpha, warped.astype(np.float32)
 
 
