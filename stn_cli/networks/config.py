@@ -101,7 +101,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             two that vote on which way is up. With 0 there are no votes, and the angle is regressed.
         angle_window: degrees; where votes stand for probabilities, which their own loss alone teaches them, the angle
             is the one with most of them in a window that reaches so far to either side, in whole bins: it errs seldom
-            by more than that. With 0 it is the mean of the votes within a right angle of the strongest.
+            by more than that. Labels and texts do not teach it. With 0 it is the mean of the votes within a right angle
+            of the strongest, and all teach it.
         pooled_votes: the votes come from what the trunk sees before its last level, averaged along the width: letters
             tell which way is up wherever they stand. Of a `conv` trunk.
         repeat: how often it refines what it found itself, all told.

@@ -213,6 +213,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.stages:
+            raise UsageError("a run trains one localization net at least: it needs stages")
         self._check_objectives()
         if min(self.batch_size, self.steps, self.accumulate, self.validate_every, self.validation_samples) < 1:
             raise UsageError("batch_size, steps, accumulate, validate_every and validation_samples are at least 1")
@@ -251,8 +253,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError(f"objectives are straighten, classify and read, not {given}")
         if self.bypassed and "straighten" in self.objectives:
             raise UsageError("a bypassed transformer learns nothing: it is of runs that classify or read alone")
-        if "straighten" not in self.objectives and any(stage.angle_window for stage in self.stages):
-            raise UsageError("angle_window is of runs that straighten: nothing else teaches its votes")
         if self.fit == "stretch" and (self.scenes or self.text is not None):
             raise UsageError("distorted and rendered images keep their aspect: fit is letterbox")
         if self.heads > 1 and self.objectives != ("classify",):
