@@ -249,10 +249,12 @@ class Pipeline:
             return failed(record, error), None
 
     def _encoded(self, job: Job, file: FileData, image: Image, ready: Ready) -> Encoded:
-        if ready.shrunk < image.shrunk:
-            image = self._image(file, lambda _: ready.shrunk)
+        is_fine = ready.shrunk == image.shrunk
+        pixels = image.pixels if is_fine else self._image(file, lambda _: ready.shrunk).pixels
+        crop = render(self.engine, pixels, ready.decision, self.options, ready.reading)
+        del pixels  # a large image is gone before another copy of its crop is made
         return encode(
-            render(self.engine, image.pixels, ready.decision, self.options, ready.reading),
+            crop,
             job.format,
             quality=self.options.quality,
             optimize=self.options.optimize,
