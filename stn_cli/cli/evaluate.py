@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
 from stn_cli.cli.output import errors_reported, json_result, result, say
 from stn_cli.cli.parsing import GroupByOption, LabelsOption
 
 if TYPE_CHECKING:
+    from stn_cli.checkpoints.header import Header
     from stn_cli.networks.config import ModelConfig
     from stn_cli.reports.evaluation import BeforeAfter, Evaluation, Spread
     from stn_cli.training.examples import Dataset, Examples
@@ -35,7 +37,10 @@ def evaluate(
     ] = "auto",
     labels: LabelsOption = None,
     group_by: GroupByOption = None,
-    validation_share: Annotated[float, typer.Option(help="Held out, where the data names no such part.")] = 0.1,
+    validation_share: Annotated[
+        float | None,
+        typer.Option(help="Held out, where the data names no such part; as in the model's training, or a tenth."),
+    ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Cases on worst.png.")] = _WORST,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     on_exists: Annotated[
@@ -57,12 +62,20 @@ def evaluate(
         if out is not None and on_exists == "error":
             check_free(out / _EVALUATION, out / _SHEET)
         engine = open_engine(open_checkpoint(model), device)
+        learned = _split_of(engine.checkpoint.header)
         means: Literal["class", "text"] | None = None
         if engine.model.reader or engine.model.classifier:
             means = "text" if engine.model.reader else "class"
         of_volumes = engine.model.dims == 3
         longest = LONGEST_SHOWN if of_volumes else SMALL_SIDE
-        reading = Reading(labels, means, group_by, validation_share, longest, of_volumes)
+        reading = Reading(
+            labels=labels,
+            label_means=means,
+            group_by=learned.group_by if group_by is None else group_by,
+            validation_share=learned.validation_share if validation_share is None else validation_share,
+            longest_side=longest,
+            volumes=of_volumes,
+        )
         dataset = read_examples(data, reading)
         _check_kind(dataset, engine.model.dims)
         examples = _chosen(dataset, part)
@@ -87,6 +100,21 @@ def evaluate(
             return
         for line in _table(evaluation):
             result(line)
+
+
+class _Split(msgspec.Struct):
+    """How a run held images out."""
+
+    group_by: str | None = None
+    validation_share: float = 0.1
+
+
+def _split_of(header: "Header") -> _Split:
+    """As the model's own run did, or as runs do: what strangers say of theirs may be anything."""
+    try:
+        return msgspec.convert(header.training.get("config", {}), _Split)
+    except msgspec.ValidationError:
+        return _Split()
 
 
 def _check_kind(dataset: "Dataset", dims: int) -> None:
@@ -150,7 +178,8 @@ def _table(evaluation: "Evaluation") -> Iterator[str]:
 
 
 def _both(measure: "BeforeAfter") -> str:
-    return f"{100 * measure.before:.2f} % → {100 * measure.after:.2f} %"
+    before = "" if measure.before is None else f"{100 * measure.before:.2f} % → "
+    return f"{before}{100 * measure.after:.2f} %"
 
 
 def _spread(spread: "Spread") -> str:

@@ -50,7 +50,8 @@ def _pictures(engine: Engine, image: np.ndarray, transform: Transform) -> tuple[
 
 def _said(case: Case, name: str) -> tuple[str, str, str]:
     location = case.location
-    label = "" if location.label is None else f"{case.before} -> {location.label}"
+    before = "" if case.before is None else f"{case.before} -> "
+    label = "" if location.label is None else f"{before}{location.label}"
     truth = "" if case.truth is None else f" (is {case.truth})"
     overlap = "" if np.isnan(case.iou) else f", overlap {case.iou:.2f}"
     return name[-_MOST_CHARACTERS:], f"{label}{truth}", f"confidence {location.confidence:.2f}{overlap}"

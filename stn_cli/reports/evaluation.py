@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from stn_cli.annotations import Float
-from stn_cli.engines.engine import Engine, Location, small_copy
+from stn_cli.engines.engine import Engine, Location, Small, small_copy
 from stn_cli.geometry import Transform, corners, pixel_points, qualities, zooms
 from stn_cli.geometry.rotation import angle, rotation
 from stn_cli.networks.config import Size
@@ -24,9 +24,12 @@ _RIGHT = 0.1
 
 
 class BeforeAfter(msgspec.Struct, frozen=True):
-    """The same measure of whole images, as if nothing were rectified, and of crops."""
+    """The same measure of whole images, as if nothing were rectified, and of crops.
 
-    before: float
+    `before` is None of a classifier with the transformer inside, which never sees anything else.
+    """
+
+    before: float | None
     after: float
 
 
@@ -108,7 +111,7 @@ class Case:
     Attributes:
         number: of the image.
         location: as found.
-        before: what is read of the whole image; None if nothing reads it.
+        before: what is read of the whole image; None if nothing reads it, or nothing without rectifying it.
         truth: class or transcription, None where there is none.
         error: of the corners, in heights of the true frame; NaN where they are not known.
         iou: with the true frame.
@@ -188,12 +191,19 @@ def _cases(engine: Engine, examples: Examples) -> Iterator[Case]:
         sizes = [image.shape[:-1] for image in images]
         smalls = [small_copy(image) for image in images]
         located = engine.locate(smalls, sizes)
-        before = engine.labels([engine.take(small) for small in smalls], [engine.whole(sizes)] * engine.model.heads)
-        for number, (location, (label, _)) in enumerate(zip(located, before, strict=True), first):
+        for number, (location, label) in enumerate(zip(located, _before(engine, smalls, sizes), strict=True), first):
             error, iou = math.nan, math.nan
             if examples.corners is not None:
                 error, iou = _compared(location.transform, examples.corners[number], sizes[number - first])
             yield Case(number, location, label, truths[number], error, iou)
+
+
+def _before(engine: Engine, smalls: Sequence[Small], sizes: Sequence[Size]) -> list[str | None]:
+    """What is read of whole images."""
+    if engine.model.insert_at:
+        return [None] * len(smalls)
+    taken = [engine.take(small) for small in smalls]
+    return [label for label, _ in engine.labels(taken, [engine.whole(sizes)] * engine.model.heads)]
 
 
 def _truths(engine: Engine, examples: Examples) -> Sequence[str | None]:
@@ -216,9 +226,9 @@ def _compared(transform: Transform, truth: Float[np.ndarray, "4 2"], size: tuple
 def _exact(cases: Sequence[Case]) -> BeforeAfter | None:
     if not cases:
         return None
-    before = [case.before == case.truth for case in cases]
+    before = [case.before == case.truth for case in cases if case.before is not None]
     after = [case.location.label == case.truth for case in cases]
-    return BeforeAfter(float(np.mean(before)), float(np.mean(after)))
+    return BeforeAfter(float(np.mean(before)) if before else None, float(np.mean(after)))
 
 
 def _edits(cases: Sequence[Case]) -> BeforeAfter | None:

@@ -88,6 +88,46 @@ def test_parts_are_those_of_training(digits):
     assert parts["train"] + parts["validation"] == parts["all"]
 
 
+def test_the_held_out_part_is_the_one_of_the_models_own_run(tmp_path):
+    """The digits model held a twentieth out, by a hash of each image."""
+    for number in range(400):
+        folder = tmp_path / str(number % 2)
+        folder.mkdir(exist_ok=True)
+        PIL.Image.fromarray(np.random.default_rng(number).integers(0, 255, (12, 12), np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    asked = ("evaluate", "digits", tmp_path, "--part", "validation", "--json")
+    same, twentieth, tenth = (
+        json.loads(stn(*asked, *share).stdout)["images"]
+        for share in ((), ("--validation-share", "0.05"), ("--validation-share", "0.1"))
+    )
+    assert same == twentieth < tenth
+
+
+def test_tiffs_of_several_pages_are_images_to_a_model_of_images(tmp_path):
+    for number in range(4):
+        pages = [PIL.Image.new("L", (28, 28), 40 * number + page) for page in range(3)]
+        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+        pages[0].save(tmp_path / str(number % 2) / f"{number}.tif", save_all=True, append_images=pages[1:])
+    run = stn("evaluate", "digits", tmp_path, "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["images"] == 4
+
+
+def test_a_transformer_inside_a_classifier_has_no_before(tmp_path):
+    data = dataset()
+    _, checkpoint = trained(data, tmp_path / "run", insert_at=1)
+    found, cases = evaluate(OnnxEngine(checkpoint), data.validation)
+    assert found.accuracy.before is None
+    assert found.accuracy.after == np.mean([case.location.label == case.truth for case in cases])
+    for kind, image in enumerate(data.validation.images[:6]):
+        (tmp_path / "data" / str(kind % 2)).mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image[..., 0]).save(tmp_path / "data" / str(kind % 2) / f"{kind}.png")
+    run = stn("evaluate", tmp_path / "run", tmp_path / "data", "-o", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert "accuracy      0.00 %\n" in run.stdout, "these classes are called otherwise"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -15,7 +15,7 @@ from stn_cli.training.examples.known import Part, Problem
 from stn_cli.training.examples.tables import Row
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True, frozen=True)
 class Reading:
     """How data is to be read.
 
