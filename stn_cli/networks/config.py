@@ -1,6 +1,5 @@
 """What a model is made of: plain data that travels with the weights. Neither torch nor NumPy here."""
 
-import itertools
 import math
 import re
 from typing import TYPE_CHECKING, Literal, get_args
@@ -18,6 +17,8 @@ Size = tuple[int, ...]
 Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
 _LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by (0(?:\.\d+)?) on (\d{1,4})x(\d{1,4})")
 _MOST_CONTROL_POINTS_A_ROW = 64
+_UNBENT = ("translation", "attention", "similarity")
+"""What turns, scales and moves, and does nothing else."""
 _MOST_REPEATS = 8
 _MOST_ODDS = 20
 _MOST_HEADS = 8
@@ -97,7 +98,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         channels: of what it sees: 3 for colours, 1 for their luminance.
         margin: it sees the region found so far enlarged by this factor.
         level: it sees that region square to the image's sides, whatever angle was found so far, and says all of the
-            angle: to turn an image blurs it. Of a similarity with angle_bins, behind similarities.
+            angle: to turn an image blurs it. Of a similarity with angle_bins, behind such maps alone.
         limits: of the parameters, by what they mean.
         bound: without limits, no entry of θ moves further than this from the identity (tanh); 0 for no bound.
         angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
@@ -274,9 +275,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError(
                 "where a stage votes on which way is up, the last one does, too: confidence is of its vote"
             )
-        for before, stage in itertools.pairwise(self.stages):
-            if stage.level and before.transform.kind != "similarity":
-                raise UsageError("a level stage leaves out the angle that a similarity before it found, no other map")
+        for number, stage in enumerate(self.stages):
+            if stage.level and any(before.transform.kind not in _UNBENT for before in self.stages[:number]):
+                raise UsageError("before a level stage, which leaves out the angle, stand similarities alone")
         sizes = [stage.input_size for stage in self.stages]
         sizes += [self.classifier.input_size] if self.classifier is not None else []
         if {len(size) for size in sizes} != {self.dims}:

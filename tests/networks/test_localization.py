@@ -227,8 +227,9 @@ def test_a_model_without_a_net_is_a_usage_error():
 def test_a_level_stage_stands_behind_a_similarity(before):
     level = config("similarity", angle_bins=36, level=True)
     assert ModelConfig(stages=(config("similarity"), level)).stages[1].level
-    with pytest.raises(UsageError, match="similarity before it"):
-        ModelConfig(stages=(config(before), level))
+    for stages in ((config(before), level), (config(before), config("similarity"), level)):
+        with pytest.raises(UsageError, match="similarities alone"):
+            ModelConfig(stages=stages)
 
 
 def test_a_description_survives_json():
