@@ -127,6 +127,11 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
 def _asked(objectives: tuple[Objective, ...], wishes: Wishes) -> dict[str, Any]:
     """What the wishes say outright."""
     parts = {"classify": "classifier_size", "read": "reader_size"}
+    if wishes.output_size and not parts.keys() & set(objectives):
+        raise UsageError(
+            "--output is the size of the crop that a classifier or a reader sees, and this run has neither",
+            remedy="Leave it out: crops have as many pixels as what they show. `stn rectify --size` makes others.",
+        )
     sizes = {parts[objective]: wishes.output_size for objective in objectives if objective in parts}
     return {**(sizes if wishes.output_size else {}), **({"heads": wishes.heads} if wishes.heads else {})}
 
@@ -213,6 +218,8 @@ def _taken_over(model: ModelConfig, chosen: dict[str, Any]) -> dict[str, Any]:
     for name, net in (("classifier", model.classifier), ("reader", model.reader)):
         if net is not None:
             taken |= {f"{name}_{part}": getattr(net, f) for part, f in _NET_PARTS.items()}
+    if model.classifier is not None:
+        taken |= {"backbone": model.classifier.backbone}
     return taken
 
 

@@ -52,7 +52,8 @@ def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainCon
         right.append((read, read_right(characters, text)))
     if right and located.poses and not bool(known.any()):
         which, correct = right[-1]
-        parts["confidence"] = _confidence_loss(located.poses[-1].confidence[which], correct)
+        sure = torch.stack([head.poses[-1].confidence[which] for head in output.heads])
+        parts["confidence"] = _confidence_loss(sure, correct.expand_as(sure))
     return parts or {"unlabelled": _nothing(output)}
 
 
@@ -85,7 +86,7 @@ def _reading_loss(characters: Float[Tensor, "b columns k"], text: Int64[Tensor, 
     return F.ctc_loss(log_probabilities, text, columns, lengths, zero_infinity=True)
 
 
-def _confidence_loss(logit: Float[Tensor, " b"], right: Bool[Tensor, " b"]) -> Tensor:
+def _confidence_loss(logit: Float[Tensor, "*heads b"], right: Bool[Tensor, "*heads b"]) -> Tensor:
     return 0.1 * F.binary_cross_entropy_with_logits(logit, right.float())
 
 

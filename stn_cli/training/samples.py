@@ -1,6 +1,7 @@
 """Training samples, each a pure function of (seed, index)."""
 
 import itertools
+import math
 import os
 import signal
 import threading
@@ -25,6 +26,8 @@ from stn_cli.training.scenes import draw
 from stn_cli.training.text.config import TextScene
 
 _CLUTTER_SOURCES = 8
+_ALMOST = 0.75
+"""Of its size, down to which an image may be drawn by interpolation alone."""
 
 
 class Batch(NamedTuple):
@@ -210,7 +213,24 @@ def _draw_on(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> None:
     if image.shape[2] != canvas.shape[2]:
         image = luminance(image) if canvas.shape[2] == 1 else np.repeat(image, 3, axis=2)
     size = canvas.shape[1::-1]
+    image, matrix = _shrunk(image, matrix)
     cv2.warpAffine(image, matrix, size, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _shrunk(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The image area-averaged to about the size at which it is drawn, where that is much smaller, and the map of that.
+
+    What `rectify` shows to the nets is averaged, too.
+    """
+    height, width, channels = image.shape
+    factor = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if factor > _ALMOST:
+        return image, matrix
+    small = max(1, round(width * factor)), max(1, round(height * factor))
+    shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA).reshape(small[1], small[0], channels)
+    by = np.array((width / small[0], height / small[1]))
+    linear = matrix[:, :2] * by
+    return shrunk, np.column_stack((linear, matrix[:, 2] + matrix[:, :2] @ (by / 2 - 0.5)))
 
 
 def _relight(canvases: np.ndarray, factors: np.ndarray) -> None:

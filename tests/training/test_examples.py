@@ -283,7 +283,12 @@ def test_boxes_are_stated_against_the_size_that_the_table_names(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "row"),
-    [("x1,y1,x2,y2", "12,10,2,4"), ("x,y,w,h", "2,4,10,6"), ("bbox_x,bbox_y,bbox_w,bbox_h", "2,4,10,6")],
+    [
+        ("x1,y1,x2,y2", "12,10,2,4"),
+        ("x,y,w,h", "2,4,10,6"),
+        ("x,y,width,height", "2,4,10,6"),
+        ("bbox_x,bbox_y,bbox_w,bbox_h", "2,4,10,6"),
+    ],
 )
 def test_boxes_of_all_kinds(tmp_path, header, row):
     write(tmp_path, {f"{level}.png": png(level) for level in range(4)})

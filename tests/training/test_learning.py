@@ -8,6 +8,7 @@ import sys
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import Affine, Similarity, ThinPlateSpline, layout_from_name, letterbox
 from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.localization import Pose
-from stn_cli.networks.model import Rectified
+from stn_cli.networks.model import Rectified, Rectifier
 from stn_cli.networks.transformer import Located
 from stn_cli.training.api import plan
 from stn_cli.training.collapse import symptoms
@@ -27,6 +28,7 @@ from stn_cli.training.defaults import Wishes, objectives_of, suited, transform_c
 from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.loop import Trainer
 from stn_cli.training.objectives import border, losses, read_right
+from stn_cli.training.outset import model_config
 from stn_cli.training.overlap import overlap
 from stn_cli.training.penalties import penalties
 from stn_cli.training.samples import Batch, GivenSamples, batches, encoded, split
@@ -96,6 +98,33 @@ def test_options_go_before_the_configuration_or_are_refused():
     stages = [{"transform": {"kind": "affine"}, "input_size": [16, 16]}]
     with pytest.raises(UsageError, match="stages"):
         suited(data, {**SMALL, "stages": stages}, Wishes(transform=TransformConfig("similarity")))
+
+
+def test_a_run_without_a_reader_has_no_size_of_its_crop():
+    with pytest.raises(UsageError, match="--output"):
+        suited(dataset(), {**SMALL, "objectives": ["straighten"]}, Wishes(output_size=(12, 12)))
+
+
+def test_every_head_learns_how_sure_it_is():
+    data = dataset()
+    config = settings(data, heads=2)
+    model = Rectifier(model_config(config, data.train.classes))
+    batch = GivenSamples(data.train, config, seed=1, moved=False).__getitems__(range(16))
+    parts = losses(model(batch.canvas.float() / 255), batch, model.config, config)
+    parts["confidence"].backward()
+    for transformer in model.transformers:
+        localizer = transformer.stages[0].localizer
+        assert localizer.head.bias.grad[localizer.config.transform.spec.dof] != 0
+
+
+def test_images_much_larger_than_the_canvas_are_averaged():
+    stripes = np.tile(np.array([0, 0, 255], np.uint8), (96, 32))[..., None]
+    noise = np.random.default_rng(0).integers(0, 255, (96, 96, 1), np.uint8)
+    known = Examples((stripes, noise), np.array([0, 1]), ("a", "b"), (), None)
+    canvases = GivenSamples(known, settings(dataset(), canvas=32), seed=1, moved=False).__getitems__(range(2)).canvas
+    for image, canvas in zip((stripes, noise), canvases.numpy()[:, 0].astype(int), strict=True):
+        averages = np.asarray(PIL.Image.fromarray(image[..., 0]).reduce(3)).astype(int)
+        assert np.abs(canvas - averages).max() <= 1
 
 
 @pytest.mark.parametrize("entries", [{"heads": 2}, {"bypassed": True}])

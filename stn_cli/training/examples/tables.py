@@ -147,7 +147,7 @@ def _delimited_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
 
 def _row(entry: dict[str, Any], where: str) -> Row:
     known = {meaning: _first(entry, names) for meaning, names in _COLUMNS.items()}
-    file, part = known["file"] or "", known["part"]
+    file, part, entry = known["file"] or "", known["part"], _with_sides(entry)
     try:
         corners, size = _corners(entry), _numbers(entry, ("width", "height"))
     except (ValueError, TypeError) as error:
@@ -187,6 +187,16 @@ def _corners(entry: dict[str, Any]) -> np.ndarray | None:
         return None
     ordered: np.ndarray = points[[0, 1, 3, 2]]
     return ordered
+
+
+def _with_sides(entry: dict[str, Any]) -> dict[str, Any]:
+    """With `x, y, width, height` as the box that they are: width and height alone are of the image."""
+    for prefix in _PREFIXES:
+        x, y, width, height, w, h = (prefix + name for name in ("x", "y", "width", "height", "w", "h"))
+        if entry.keys() >= {x, y, width, height} and not entry.keys() & {w, h}:
+            rest = {name: value for name, value in entry.items() if name not in (width, height)}
+            return {**rest, w: entry[width], h: entry[height]}
+    return entry
 
 
 def _box(entry: dict[str, Any]) -> np.ndarray | None:
