@@ -1,5 +1,6 @@
 """The engine of CPUs: ONNX Runtime for the nets, OpenCV for the pixels, no torch."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,7 @@ class OnnxEngine(Engine):
 
     def __init__(self, checkpoint: Checkpoint, threads: int = 1, *, head: int = 0) -> None:
         super().__init__(checkpoint, head)
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would keep a tracking id, and tell of every run
         import onnxruntime  # noqa: PLC0415  a third of a second that `models list` need not pay
 
         options = onnxruntime.SessionOptions()
