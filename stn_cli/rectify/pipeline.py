@@ -274,7 +274,8 @@ class Pipeline:
         options = self.options
         asked = options.size, options.height, options.quality
         is_plain = image.damage is None and image.exif_orientation == 1
-        return asked == (None, None, None) and image.format == job.format and is_plain
+        named = "JPEG" if image.format == "MPO" else image.format
+        return asked == (None, None, None) and named == job.format and is_plain
 
     def _record(self, job: Job, image: Image) -> Record:
         return Record(

@@ -155,7 +155,7 @@ def relative_text(path: Path, folder: Path) -> str:
 @lru_cache(maxsize=4096)
 def _way(there: Path, folder: Path) -> str:
     try:
-        return path_text(os.path.relpath(there, folder))
+        return path_text(os.path.relpath(os.path.realpath(there), os.path.realpath(folder)))
     except ValueError:  # another drive
         return path_text(there)
 

@@ -358,7 +358,9 @@ def test_what_passes_through_is_the_file_itself_and_no_conversion_is_noted(tmp_p
     Image.new("CMYK", (40, 30), (9, 99, 0, 30)).save(tmp_path / "print.jpg")
     pages = [Image.new("L", (40, 30), level) for level in (10, 200)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
-    assert rectify("print.jpg", "pages.tif", "-o", "out", "--min-confidence", "1", cwd=tmp_path).returncode == 0
+    pages[0].save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=pages[1:])
+    names = ("print.jpg", "pages.tif", "phone.jpg")
+    assert rectify(*names, "-o", "out", "--min-confidence", "1", cwd=tmp_path).returncode == 0
     for name, record in records(tmp_path / "out").items():
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
         assert "notes" not in record
@@ -396,6 +398,29 @@ def test_rectify_on_the_cpu_never_imports_torch(tmp_path):
         check=False,
     )
     assert run.returncode == 0
+
+
+def test_nothing_is_left_in_the_users_home(tmp_path):
+    (tmp_path / "home").mkdir()
+    run = subprocess.run(
+        [sys.executable, "-m", "stn_cli", "rectify", SAMPLES / "rotated-1.png", "-o", "out"],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert run.returncode == 0
+    assert list((tmp_path / "home").rglob("*")) == []
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_streams_may_be_closed(tmp_path, closed, option):
+    command = f"{sys.executable} -m stn_cli rectify {SAMPLES / 'rotated-1.png'} -o out {option} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert (
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=False, timeout=60).returncode == 0
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rotated-1.png", "theta.jsonl"]
 
 
 WORDS = ROOT / "sample_images" / "words"

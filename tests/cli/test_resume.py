@@ -286,6 +286,17 @@ def test_it_does_not_matter_from_where_and_how_the_folders_are_named(folder, pla
     assert contents(folder / "out") == before
 
 
+def test_links_to_the_folders_are_the_folders(folder):
+    (folder / "far" / "away").mkdir(parents=True)
+    (folder / "out").symlink_to(folder / "far" / "away", target_is_directory=True)
+    assert go(folder).returncode == 0
+    for record in records(folder / "out").values():
+        assert (folder / "out" / record["source"]["relative"]).is_file()
+        assert (folder / "out" / record["output"]["relative"]).is_file()
+    again = rectify("in", "-o", "far/away", cwd=folder)
+    assert f"{len(ROTATED)} skipped" in again.stderr, again.stderr
+
+
 def test_what_is_done_again_from_elsewhere_counts(folder):
     assert go(folder).returncode == 0
     other = rectify(f"{folder.name}/in", "-o", f"{folder.name}/out", "--size", "20x20", cwd=folder.parent)
