@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -93,8 +93,7 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> Plan
     memory = _Memory(folder)
     choose = _volume_format if dims == 3 else _image_format
     jobs = [_job(source, options, memory, known, choose) for source in sources]
-    if folder is None:
-        jobs = _inputs_alone(jobs)
+    jobs = _inputs_alone(jobs, frozenset() if folder is None else frozenset(inputs))
     _refuse_collisions(jobs, options.out)
     existing = [job for job in jobs if job.exists]
     if existing and options.on_exists == "error":
@@ -114,10 +113,13 @@ def folder_of(out: Path | None) -> Path | None:
     return None if out.suffix.lower() in FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys() else out
 
 
-def _inputs_alone(jobs: Sequence[Job]) -> list[Job]:
-    """Without crops that an earlier run is known to have made beside others of them: a shell's pattern names both."""
+def _inputs_alone(jobs: Sequence[Job], meant: Container[Path]) -> list[Job]:
+    """Without crops that an earlier run is known to have made beside others of them, but for those that are meant.
+
+    Beside the inputs a shell's pattern names both; where the output folder is that of the inputs, both lie there.
+    """
     made = {job.target for job in jobs if not job.exists and job.target != job.source.path}
-    return [job for job in jobs if job.source.path not in made]
+    return [job for job in jobs if job.source.path not in made or job.source.path in meant]
 
 
 def _refuse_collisions(jobs: Sequence[Job], out: Path | None) -> None:

@@ -359,6 +359,15 @@ def test_crops_that_a_pattern_of_the_shell_names_are_no_inputs(folder):
     assert f"{len(images)} inputs: {len(images)} skipped" in again.stderr
 
 
+def test_crops_of_another_format_may_lie_among_the_inputs(folder):
+    for _ in range(2):
+        run = rectify("in", "-o", "in", "--format", "webp", cwd=folder)
+        assert run.returncode == 0, run.stderr
+    assert f"{len(ROTATED)} inputs: {len(ROTATED)} skipped" in run.stderr
+    shutil.copy(SAMPLES / "cluttered-1.png", folder / "in")
+    assert "1 done" in rectify("in", "-o", "in", "--format", "webp", cwd=folder).stderr
+
+
 def test_a_crop_that_would_be_replaced_by_another_is_not_dropped_in_silence(folder):
     assert go(folder).returncode == 0
     run = rectify(f"in/{ROTATED[0].name}", f"out/{ROTATED[0].name}", "-o", "out", cwd=folder)
