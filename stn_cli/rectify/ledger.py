@@ -35,6 +35,7 @@ class Ledger:
         self.out = out
         self._jobs = jobs
         self._folders: list[Path] = []
+        self._targets: dict[Path, set[str]] = {}
         self._announced: dict[Path, set[str]] = {}
         self._file: FileIO | None = None
         self._open = ExitStack()
@@ -46,7 +47,8 @@ class Ledger:
                 opened.enter_context(exclusive(self.out))
                 self._file = opened.enter_context(_open_to_append(self.out / RECORDS))
             self._folders = prepare_folders(self._jobs, self.out)
-            self._announced = {home: read_journal(home) for home in {job.record.parent for job in self._jobs}}
+            self._targets = _by_home(self._jobs)
+            self._announced = {home: read_journal(home) & targets for home, targets in self._targets.items()}
             self._open = opened.pop_all()
         return self
 
@@ -60,8 +62,8 @@ class Ledger:
                 return
             if self.out is not None:
                 _keep_last_lines(self.out / RECORDS)
-            for home, announced in self._announced.items():
-                write_journal(home, announced)
+            for home in self._announced:
+                self._write_journal(home)
 
     def commit(self, jobs: Sequence[Job], group: Group) -> None:
         """Crops and records of some jobs, to the disk; StorageError if that fails.
@@ -70,17 +72,19 @@ class Ledger:
         """
         pairs = zip(jobs, group.records, strict=True)
         new = [(job, record) for job, record in pairs if record.status != "skipped"]
-        by_home: dict[Path, set[str]] = {}
-        for job, _ in new:
-            by_home.setdefault(job.record.parent, set()).add(relative_text(job.target, job.record.parent))
+        by_home = _by_home([job for job, _ in new])
         for home, targets in by_home.items():
             self._announced[home] |= targets
-            write_journal(home, self._announced[home])
+            self._write_journal(home)
         publish(group.staged)
         if new:
             self._write(new)
         for home, targets in by_home.items():
             self._announced[home] -= targets
+
+    def _write_journal(self, home: Path) -> None:
+        """What others announce there stays: beside the inputs several runs may go on at once."""
+        write_journal(home, (read_journal(home) - self._targets[home]) | self._announced[home])
 
     def _write(self, new: Sequence[tuple[Job, Record]]) -> None:
         for job, record in new:
@@ -100,6 +104,14 @@ class Ledger:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StorageError(f"cannot write {self._file.name}: {error.strerror}") from error
+
+
+def _by_home(jobs: Sequence[Job]) -> dict[Path, set[str]]:
+    """The crops of jobs, by the folder of their records, and seen from there."""
+    found: dict[Path, set[str]] = {}
+    for job in jobs:
+        found.setdefault(job.record.parent, set()).add(relative_text(job.target, job.record.parent))
+    return found
 
 
 def _keep_last_lines(path: Path) -> None:

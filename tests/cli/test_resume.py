@@ -10,7 +10,10 @@ import time
 
 import pytest
 
-from stn_cli.rectify.finished import read_finished
+from stn_cli.rectify.finished import read_finished, read_journal, write_journal
+from stn_cli.rectify.ledger import Ledger
+from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.plan import plan
 from tests.running import SAMPLES, records, rectify, stn
 
 ROTATED = sorted(SAMPLES.glob("rotated-*.png"))
@@ -144,6 +147,16 @@ def test_a_kill_between_crop_and_record_is_made_good(folder):
     assert f"1 done, {len(ROTATED) - 1} skipped" in go(folder).stderr
     assert path.read_bytes() == whole
     assert not list((folder / "out").glob(".*"))
+
+
+def test_runs_beside_their_inputs_leave_each_others_journal_alone(folder):
+    jobs, home, another = plan([folder / "in" / ROTATED[0].name], RectifyOptions()).jobs, folder / "in", "./b.png"
+    with Ledger(None, jobs):
+        write_journal(home, [another])
+    assert read_journal(home) == {another}
+    with Ledger(None, jobs):
+        write_journal(home, [])
+    assert read_journal(home) == set()
 
 
 def test_of_a_doubled_line_the_last_counts_and_stays(folder):
