@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +17,6 @@ from stn_cli.geometry import (
     Affine,
     Affine3d,
     Attention,
-    Linear,
     ThinPlateSpline,
     Transform,
     letterbox,
@@ -25,7 +24,7 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.images.channels import over_white
 from stn_cli.networks.config import Size
-from stn_cli.networks.refinement import enlarged, levelled, refined, righted, upright_odds
+from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading
 
@@ -167,8 +166,6 @@ class Engine(ABC):
         odds, confidence = np.zeros(len(taken)), np.ones(len(taken))
         named = list(zip(localizer_names(self.model, head), self.model.stages, strict=True))
         for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):
-            if stage.level:
-                found = levelled(cast("Linear", found))
             views = self.views(taken, enlarged(found, stage.margin), stage.input_size, each)
             theta, confidence, *upright = self.infer(graph, views)
             if not all(np.isfinite(said).all() for said in (theta, *upright)):

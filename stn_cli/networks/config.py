@@ -17,8 +17,6 @@ Size = tuple[int, ...]
 Kind = Literal["translation", "attention", "similarity", "affine", "projective", "affine3d", "tps"]
 _LAYOUT = re.compile(r"grid (\d+)x\1|(?:border|ribbon) 2x(\d+)|inset 2x(\d+) by (0(?:\.\d+)?) on (\d{1,4})x(\d{1,4})")
 _MOST_CONTROL_POINTS_A_ROW = 64
-_UNBENT = ("translation", "attention", "similarity")
-"""What turns, scales and moves, and does nothing else."""
 _MOST_REPEATS = 8
 _MOST_ODDS = 20
 _MOST_HEADS = 8
@@ -97,8 +95,6 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         hidden: units between trunk and head.
         channels: of what it sees: 3 for colours, 1 for their luminance.
         margin: it sees the region found so far enlarged by this factor.
-        level: it sees that region square to the image's sides, whatever angle was found so far, and says all of the
-            angle: to turn an image blurs it. Of a similarity with angle_bins, behind such maps alone.
         limits: of the parameters, by what they mean.
         bound: without limits, no entry of θ moves further than this from the identity (tanh); 0 for no bound.
         angle_bins: bins over the full circle that vote on the angle of a similarity or an affine map; of a spline,
@@ -120,7 +116,6 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     hidden: int = 128
     channels: int = 3
     margin: float = 1.0
-    level: bool = False
     limits: Limits | None = None
     bound: float = 2.0
     angle_bins: int = 0
@@ -162,8 +157,6 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError("a spline has two angle_bins, for which way is up, or none")
         if not (self.angle_window == 0 or 360 <= self.angle_window * self.angle_bins <= 45 * self.angle_bins):
             raise UsageError("angle_window is at least as wide as one of the angle_bins, and 45 degrees at most")
-        if self.level and not (self.transform.kind == "similarity" and self.angle_bins):
-            raise UsageError("a level stage says all of the angle: it is a similarity, with angle_bins")
         if self.pooled_votes and (self.trunk != "conv" or len(self.widths) < 2 or not self.angle_bins):
             raise UsageError("pooled_votes need angle_bins and a conv trunk of two widths at least")
 
@@ -275,9 +268,6 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError(
                 "where a stage votes on which way is up, the last one does, too: confidence is of its vote"
             )
-        for number, stage in enumerate(self.stages):
-            if stage.level and any(before.transform.kind not in _UNBENT for before in self.stages[:number]):
-                raise UsageError("before a level stage, which leaves out the angle, stand similarities alone")
         sizes = [stage.input_size for stage in self.stages]
         sizes += [self.classifier.input_size] if self.classifier is not None else []
         if {len(size) for size in sizes} != {self.dims}:

@@ -1,6 +1,6 @@
 """From what one localization net found to what the next is shown and finds, for every engine. No torch here."""
 
-from stn_cli.geometry import Affine, Affine3d, Attention, Linear, ThinPlateSpline, Transform
+from stn_cli.geometry import Affine3d, Attention, Linear, ThinPlateSpline, Transform
 from stn_cli.geometry.arrays import Array, like, namespace
 
 
@@ -9,19 +9,6 @@ def zoom(factor: float, dims: int, array: Array) -> Linear:
     if dims == 3:
         return Affine3d(like((factor, 0, 0, 0, 0, factor, 0, 0, 0, 0, factor, 0), array))
     return Attention(like((factor, 0.0, 0.0), array))
-
-
-def levelled(found: Linear) -> Affine:
-    """The region found so far without its angle: as large, about the same centre, square to the image's sides.
-
-    What a similarity makes of an image whose sides differ in length is, in normalised coordinates, a rotation and a
-    scale, then a factor for each axis; these factors, and the scale, are what is left.
-    """
-    matrix = found.matrix
-    xp = namespace(matrix)
-    width, height = (xp.hypot(matrix[..., row, 0], matrix[..., row, 1]) for row in (0, 1))
-    zero = xp.zeros_like(width)
-    return Affine(xp.stack((width, zero, matrix[..., 0, 2], zero, height, matrix[..., 1, 2]), axis=-1))
 
 
 def enlarged(found: Transform, margin: float) -> Transform:

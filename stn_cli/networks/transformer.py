@@ -11,7 +11,6 @@ from stn_cli.annotations import Float
 from stn_cli.errors import UsageError
 from stn_cli.geometry import (
     Cascade,
-    Linear,
     ThinPlateSpline,
     Transform,
     TransformSpec,
@@ -19,7 +18,7 @@ from stn_cli.geometry import (
 )
 from stn_cli.networks.config import Limits, LocalizerConfig, Size, TransformConfig
 from stn_cli.networks.localization import LocalizationNet, Pose
-from stn_cli.networks.refinement import enlarged, levelled, refined, righted, upright_odds, zoom
+from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds, zoom
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Fill, Resample
 
@@ -32,7 +31,6 @@ class Stage(nn.Module):
         spec: the family of transforms.
         input_size: the localizer sees the region found so far at this size; None: the input itself, as it is.
         margin: that region enlarged by this factor.
-        level: that region without the angle that was found; see `LocalizerConfig`.
         repeat: how often it refines what it found itself, all told.
     """
 
@@ -43,8 +41,6 @@ class Stage(nn.Module):
         input_size: Sequence[int] | None = None,
         margin: float = 1.0,
         repeat: int = 1,
-        *,
-        level: bool = False,
     ) -> None:
         super().__init__()
         self.localizer = localizer
@@ -52,7 +48,6 @@ class Stage(nn.Module):
         self.input_size = None if input_size is None else tuple(input_size)
         self.margin = margin
         self.repeat = repeat
-        self.level = level
 
 
 Start = Callable[[Stage, Transform], Transform]
@@ -188,8 +183,6 @@ class SpatialTransformer(nn.Module):
                 begin = self._begin(x, stage, found, detach=detach)
                 if start is not None and number > 0:
                     begin = start(stage, begin)
-                if stage.level:
-                    begin = levelled(cast("Linear", begin))
                 pose = _as_pose(stage.localizer(self._seen(x, stage, begin, whole=number == 0 and found is None)))
                 found = refined(begin, stage.spec(pose.theta.to(dtype)), stage.margin)
                 if isinstance(found, ThinPlateSpline) and pose.angle_votes.shape[1]:

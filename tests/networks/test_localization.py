@@ -209,8 +209,6 @@ def test_a_blank_image_gives_finite_parameters():
         {"kind": "similarity", "angle_bins": 3, "angle_window": 45.0},
         {"kind": "similarity", "angle_bins": 36, "angle_window": np.nan},
         {"kind": "border 2x5", "angle_bins": 2, "angle_window": 15.0},
-        {"kind": "similarity", "level": True},
-        {"kind": "affine", "angle_bins": 36, "level": True},
     ],
 )
 def test_a_net_that_makes_no_sense_is_a_usage_error(options):
@@ -221,15 +219,6 @@ def test_a_net_that_makes_no_sense_is_a_usage_error(options):
 def test_a_model_without_a_net_is_a_usage_error():
     with pytest.raises(UsageError):
         ModelConfig(stages=())
-
-
-@pytest.mark.parametrize("before", ["affine", "border 2x5"])
-def test_a_level_stage_stands_behind_a_similarity(before):
-    level = config("similarity", angle_bins=36, level=True)
-    assert ModelConfig(stages=(config("similarity"), level)).stages[1].level
-    for stages in ((config(before), level), (config(before), config("similarity"), level)):
-        with pytest.raises(UsageError, match="similarities alone"):
-            ModelConfig(stages=stages)
 
 
 def test_a_description_survives_json():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stn_cli.errors import UsageError
-from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Translation, letterbox, outline
+from stn_cli.geometry import Affine, Attention, ThinPlateSpline, Translation, letterbox
 from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig
 from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.networks.model import Rectifier
@@ -93,24 +93,6 @@ def test_two_stages_sample_once_with_the_product(first, second):
     assert (crop - twice).abs().max() > 0.02
     # The second stage is shown what the first found, read from the original.
     torch.testing.assert_close(localizers[1].shown, sample(x, a, (16, 16)), **CLOSE)
-
-
-@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
-@pytest.mark.parametrize("margin", [1.0, 1.5])
-def test_a_level_stage_sees_the_region_as_it_lies_in_the_image(fit, margin):
-    x, size = images(2, 1, 40, 60), (16, 16)
-    frame = letterbox((40, 60), size) if fit == "letterbox" else Affine.identity()
-    whole = type(frame)(torch.tensor(frame.theta).float())
-    first, second = Says((-0.6, 0.8, 0.1, -0.2)), Says((0.1, 0.7, 0.05, 0.1))
-    similarity = spec("similarity")
-    stages = [Stage(first, similarity, size), Stage(second, similarity, size, margin, level=True)]
-    located = SpatialTransformer(stages, size, fit=fit).locate(x)
-    level = whole @ similarity(torch.tensor((-0.6, 0.0, 0.1, -0.2)))
-    larger, smaller = (Attention(torch.tensor((factor, 0.0, 0.0))) for factor in (margin, 1 / margin))
-    torch.testing.assert_close(second.shown, sample(x, level @ larger, size), **CLOSE)
-    found = level @ larger @ similarity(second.theta.detach()) @ smaller
-    points = torch.tensor(outline(5)).float()
-    torch.testing.assert_close(located.transform(points)[0], found(points), atol=1e-5, rtol=0)
 
 
 def test_a_stage_that_repeats_refines_what_it_found():
