@@ -226,7 +226,7 @@ def test_a_second_interrupt_ends_at_once_and_leaves_what_a_next_run_clears(folde
     for copy in range(60):
         shutil.copy(ROTATED[0], folder / "in" / f"copy-{copy}.png")
     command = [sys.executable, "-m", "stn_cli", "rectify", "in", "-o", "out", "-m", "digits", "--device", "cpu"]
-    slow = [*command, "--size", "3000x3000", "--workers", "1"]
+    slow = [*command, "--size", "8000x8000", "--workers", "1"]  # it takes a minute, if nobody stops it
     run = subprocess.Popen(slow, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not list(folder.glob("out/.*.tmp")):
         assert run.poll() is None
