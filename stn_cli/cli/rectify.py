@@ -243,7 +243,7 @@ def _show_plan(
 ) -> None:
     import msgspec  # noqa: PLC0415
 
-    from stn_cli.errors import ImageError  # noqa: PLC0415
+    from stn_cli.errors import StnError  # noqa: PLC0415
     from stn_cli.rectify.pipeline import Provenance  # noqa: PLC0415
     from stn_cli.rectify.record import path_text  # noqa: PLC0415
 
@@ -251,7 +251,7 @@ def _show_plan(
     for job in jobs:
         try:
             why = origin.why_left(job, options)
-        except ImageError:  # which the run will say
+        except StnError:  # which the run will say
             why = None
         skipped += why is not None
         if json:

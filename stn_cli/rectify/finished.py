@@ -20,10 +20,12 @@ class Finished(NamedTuple):
     Attributes:
         key: of what its crop depended on; None of an input that failed.
         output: where its crop went, or that of an earlier run is still, seen from the folder of the record.
+        crop: of its crop, as `digest` has it, where there is a key.
     """
 
     key: bytes | None
     output: str | None
+    crop: bytes | None = None
 
 
 class _Source(msgspec.Struct):
@@ -37,6 +39,7 @@ class _Model(msgspec.Struct):
 
 class _Output(msgspec.Struct):
     relative: str
+    sha256: str | None = None
 
 
 class _Line(msgspec.Struct):
@@ -56,7 +59,12 @@ _decoder = msgspec.json.Decoder(_Line)
 
 def job_key(source_sha256: str, model_sha256: str, options_sha256: str) -> bytes:
     """Of all that the content of a crop depends on; 16 bytes."""
-    return hashlib.blake2b("\n".join((source_sha256, model_sha256, options_sha256)).encode(), digest_size=16).digest()
+    return digest("\n".join((source_sha256, model_sha256, options_sha256)))
+
+
+def digest(text: str) -> bytes:
+    """16 bytes in the place of longer text, of which many are kept."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def read_finished(path: Path) -> dict[str, Finished]:
@@ -141,4 +149,5 @@ def _finished(record: _Line) -> Finished:
     source, model, options = record.source.sha256, record.model, record.options_sha256
     if record.status not in ("done", "unchanged") or source is None or model is None or options is None:
         return Finished(None, output)
-    return Finished(job_key(source, model.sha256, options), output)
+    crop = record.output.sha256 if record.output is not None else None
+    return Finished(job_key(source, model.sha256, options), output, None if crop is None else digest(crop))

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from stn_cli.errors import StorageError
+from stn_cli.errors import OutputExistsError, StorageError
 from stn_cli.images import exclusive, make_folder, publish, remove_leftovers, stage
 from stn_cli.images.formats import RECORDS
 from stn_cli.rectify.finished import last_lines, read_journal, write_journal
@@ -91,7 +91,8 @@ class Ledger:
             record.source.relative = relative_text(job.source.path, job.record.parent)
             if record.output is not None:
                 record.output.relative = relative_text(job.target, job.record.parent)
-            if record.status == "failed" and job.is_made:
+            is_theirs = record.error is not None and record.error.type == OutputExistsError.__name__
+            if record.status == "failed" and job.is_made and not is_theirs:
                 record.stale = relative_text(job.target, job.record.parent)
         lines = [record.to_json() + b"\n" for _, record in new]
         if self._file is None:

@@ -15,7 +15,7 @@ import msgspec
 
 from stn_cli.checkpoints import Checkpoint
 from stn_cli.engines.engine import Engine, Located, Location, Small, small_copy
-from stn_cli.errors import DeviceError, StnError, StorageError
+from stn_cli.errors import DeviceError, OutputExistsError, StnError, StorageError
 from stn_cli.images import (
     FORMAT_OF_SUFFIX,
     SHRINKS,
@@ -34,7 +34,7 @@ from stn_cli.images import (
     withdraw,
 )
 from stn_cli.rectify.crop import Decision, decide, render, shrink_at_first, shrink_for
-from stn_cli.rectify.finished import job_key
+from stn_cli.rectify.finished import digest, job_key
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.plan import Job
 from stn_cli.rectify.record import (
@@ -110,7 +110,7 @@ class Provenance(NamedTuple):
     def why_left(self, job: Job, options: RectifyOptions) -> str | None:
         """Why a run leaves an input as it is, or None; reads it where an earlier run is known to have finished it.
 
-        Raises ImageError if it cannot be read.
+        Raises ImageError if it cannot be read, and OutputExistsError if somebody has changed the crop since.
         """
         if job.exists and options.on_exists == "skip":
             there = job.target if os.path.lexists(job.target) else job.record
@@ -118,7 +118,14 @@ class Provenance(NamedTuple):
         if job.key is None:
             return None
         made = job_key(read_file(job.source.path).sha256, self.model.sha256, self.options_sha256)
-        return "an earlier run did the same" if made == job.key else None
+        if made == job.key:
+            return "an earlier run did the same"
+        if options.on_exists == "overwrite" or job.crop in (None, digest(read_file(job.target).sha256)):
+            return None
+        changed = f"{path_text(job.target)} is no longer what stn made there"
+        if options.on_exists == "skip":
+            return changed
+        raise OutputExistsError(changed, remedy="Move it away, or say --on-exists overwrite.")
 
 
 class Pipeline:

@@ -40,6 +40,7 @@ class Job:
         exists: something is there that no earlier run is known to have made.
         is_made: an earlier run is known to have made what is there.
         key: of what an earlier run made here, which stays if the run would make the same; see `finished.job_key`.
+        crop: of that crop itself, as `finished.digest` has it.
     """
 
     source: Source
@@ -49,6 +50,7 @@ class Job:
     exists: bool = False
     is_made: bool = False
     key: bytes | None = None
+    crop: bytes | None = None
 
 
 class Plan(NamedTuple):
@@ -236,7 +238,8 @@ def _job(
     is_made = target_exists and earlier is not None and earlier.output == relative_text(target, record.parent)
     if earlier is None or not options.resume or (target_exists and not is_made):
         return Job(source, target, format, record, exists=exists, is_made=is_made)
-    return Job(source, target, format, record, is_made=is_made, key=earlier.key if is_made else None)
+    key, crop = (earlier.key, earlier.crop) if is_made else (None, None)
+    return Job(source, target, format, record, is_made=is_made, key=key, crop=crop)
 
 
 def _exists(path: Path) -> bool:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from stn_cli.rectify.finished import read_finished, read_journal, write_journal
 from stn_cli.rectify.ledger import Ledger
@@ -167,6 +168,24 @@ def test_of_a_doubled_line_the_last_counts_and_stays(folder):
     path.write_bytes(json.dumps(stale).encode() + b"\n" + b"".join(lines))
     assert f"{len(ROTATED)} skipped" in go(folder).stderr
     assert path.read_bytes().splitlines(keepends=True) == lines
+
+
+def test_a_crop_that_somebody_changed_is_not_replaced(folder):
+    assert go(folder).returncode == 0
+    mine = folder / "out" / ROTATED[0].name
+    mine.write_bytes(b"corrected by hand")
+    run = go(folder, "--height", "20")
+    assert run.returncode == 3
+    assert "is no longer what stn made there" in run.stderr
+    assert mine.read_bytes() == b"corrected by hand"
+    assert f"{len(ROTATED) - 1} done" in run.stderr
+    again = go(folder, "--height", "20")
+    assert (again.returncode, mine.read_bytes()) == (6, b"corrected by hand")
+    assert go(folder, "--height", "20", "--on-exists", "skip").returncode == 0
+    assert mine.read_bytes() == b"corrected by hand"
+    assert go(folder, "--height", "20", "--on-exists", "overwrite").returncode == 0
+    with Image.open(mine) as crop:
+        assert crop.height == 20
 
 
 def test_what_stn_did_not_make_is_not_replaced(folder):
