@@ -1,6 +1,7 @@
 """Shape annotations of the array layers are checked here, and only here: under pytest."""
 
 import os
+import signal
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from hypothesis import settings  # noqa: E402
 
 settings.register_profile("steady", deadline=None, derandomize=True)  # whatever the speed of the machine
 settings.load_profile("steady")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell runs the tests in the background, too
 
 NOBODY = 65_534
 

@@ -23,7 +23,10 @@ class GentleStop:
 
 @contextmanager
 def stops_gently() -> Iterator[GentleStop]:
-    """Takes SIGINT and SIGTERM as a wish; the same signal again has its usual effect."""
+    """Takes SIGINT and SIGTERM as a wish; the same signal again has its usual effect.
+
+    One that is ignored stays so: Ctrl-C is not meant for what a shell runs in the background.
+    """
     stop = GentleStop()
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -31,7 +34,8 @@ def stops_gently() -> Iterator[GentleStop]:
         signal.signal(number, before[number])
         say("finishing what has begun; once more stops at once")
 
-    before = {int(number): signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {int(number): signal.signal(number, ask) for number in heeded}
     try:
         yield stop
     finally:

@@ -262,6 +262,22 @@ def test_a_second_interrupt_ends_at_once_and_leaves_what_a_next_run_clears(folde
     assert len(list((folder / "out").iterdir())) == 60 + len(ROTATED) + 1
 
 
+def test_an_interrupt_that_is_ignored_stays_so(folder):
+    command = [
+        "bash",
+        "-c",
+        f"trap '' INT; exec {sys.executable} -m stn_cli rectify in -o out -m digits --batch-size 1",
+    ]
+    run = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    while not (folder / "out" / "theta.jsonl").exists():
+        assert run.poll() is None
+        time.sleep(0.005)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate()
+    assert (run.returncode, "once more" in said) == (0, False)
+    assert len(records(folder / "out")) == len(ROTATED)
+
+
 def test_two_runs_into_one_folder_are_kept_apart(folder):
     from stn_cli.images import exclusive
 
