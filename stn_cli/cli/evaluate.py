@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import typer
 
 from stn_cli.cli.output import errors_reported, json_result, result, say
 from stn_cli.cli.parsing import GroupByOption, LabelsOption
 
 if TYPE_CHECKING:
-    from stn_cli.checkpoints.header import Header
     from stn_cli.networks.config import ModelConfig
     from stn_cli.reports.evaluation import BeforeAfter, Evaluation, Spread
     from stn_cli.training.examples import Dataset, Examples
@@ -57,12 +55,12 @@ def evaluate(
         from stn_cli.images import check_free  # noqa: PLC0415
         from stn_cli.reports.evaluation import evaluate as evaluated  # noqa: PLC0415
         from stn_cli.sampling.kinds import LONGEST_SHOWN  # noqa: PLC0415
-        from stn_cli.training.examples import Reading, read_examples  # noqa: PLC0415
+        from stn_cli.training.examples import Reading, Split, read_examples  # noqa: PLC0415
 
         if out is not None and on_exists == "error":
             check_free(out / _EVALUATION, out / _SHEET)
         engine = open_engine(open_checkpoint(model), device)
-        learned = _split_of(engine.checkpoint.header)
+        learned = Split.of_run(engine.checkpoint.header.training)
         means: Literal["class", "text"] | None = None
         if engine.model.reader or engine.model.classifier:
             means = "text" if engine.model.reader else "class"
@@ -100,21 +98,6 @@ def evaluate(
             return
         for line in _table(evaluation):
             result(line)
-
-
-class _Split(msgspec.Struct):
-    """How a run held images out."""
-
-    group_by: str | None = None
-    validation_share: float = 0.1
-
-
-def _split_of(header: "Header") -> _Split:
-    """As the model's own run did, or as runs do: what strangers say of theirs may be anything."""
-    try:
-        return msgspec.convert(header.training.get("config", {}), _Split)
-    except msgspec.ValidationError:
-        return _Split()
 
 
 def _check_kind(dataset: "Dataset", dims: int) -> None:

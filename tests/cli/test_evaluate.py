@@ -12,7 +12,7 @@ from stn_cli.engines.engine import Located, Location
 from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.geometry import Affine
 from stn_cli.reports.evaluation import Case, _calibration, _theta, edit_distance, evaluate, worst
-from stn_cli.training.examples import Examples
+from stn_cli.training.examples import Examples, Split
 from tests.running import SAMPLES, TRUTH, stn
 from tests.training.drawn import dataset, trained
 
@@ -102,6 +102,11 @@ def test_the_held_out_part_is_the_one_of_the_models_own_run(tmp_path):
         for share in ((), ("--validation-share", "0.05"), ("--validation-share", "0.1"))
     )
     assert same == twentieth < tenth
+
+
+@pytest.mark.parametrize("said", [{}, {"config": 7}, {"config": {"validation_share": "much"}}])
+def test_what_strangers_say_of_their_split_may_be_anything(said):
+    assert Split.of_run(said) == Split()
 
 
 def test_tiffs_of_several_pages_are_images_to_a_model_of_images(tmp_path):

@@ -1,10 +1,11 @@
 """What was found in folders and archives, before it is read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+import msgspec
 import numpy as np
 
 from stn_cli.errors import ImageError, UsageError
@@ -13,6 +14,21 @@ from stn_cli.images.volumes import decode_volume
 from stn_cli.training.examples.files import Files
 from stn_cli.training.examples.known import Part, Problem
 from stn_cli.training.examples.tables import Row
+
+
+class Split(msgspec.Struct, frozen=True):
+    """How a run held images out, as in `Reading`."""
+
+    group_by: str | None = None
+    validation_share: float = 0.1
+
+    @classmethod
+    def of_run(cls, training: Mapping[str, Any]) -> Self:
+        """By what a checkpoint says of its training; as runs usually do where that is none: strangers say anything."""
+        try:
+            return msgspec.convert(training.get("config", {}), cls)
+        except msgspec.ValidationError:
+            return cls()
 
 
 @dataclass(kw_only=True, frozen=True)
