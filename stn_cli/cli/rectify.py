@@ -111,7 +111,7 @@ def rectify(
     with errors_reported("What was finished is kept; the same command goes on."):
         from stn_cli.checkpoints import open_checkpoint  # noqa: PLC0415
         from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size  # noqa: PLC0415
-        from stn_cli.engines.devices import available_cores  # noqa: PLC0415
+        from stn_cli.engines.cores import available_cores  # noqa: PLC0415
         from stn_cli.rectify.crew import Crew  # noqa: PLC0415
         from stn_cli.rectify.options import RectifyOptions  # noqa: PLC0415
 

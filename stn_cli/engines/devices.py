@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
 _DEVICE_FILES = Path("/dev")
 _DRIVERS = ("nvidia[0-9]*", "dxg", "nvhost-gpu", "nvgpu")
 """Of CUDA: of cards, however they are numbered in a container; of WSL; of Jetson boards."""
-
-
-def available_cores() -> int:
-    """Cores that this process may use: a scheduler, a container or `taskset` may leave it few of the machine's."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def may_be_accelerated(device: str) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from stn_cli.engines.devices import available_cores
+from stn_cli.engines.cores import available_cores
 from stn_cli.errors import ImageError, TrainingDataError
 from stn_cli.images.channels import eight_bit, over_white
 from stn_cli.training.examples.found import Entry, Found, Reading
