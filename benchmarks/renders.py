@@ -39,6 +39,8 @@ from stn_cli.training.text.samples import held_out_samples, read_lettering
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stn_cli.training.text.config import TextConfig
+
 SEED = 20_240_101
 LARGE_ARC = 120  # degrees
 NEAR = 15
@@ -53,22 +55,22 @@ def write_renders(fonts: Path, config: TrainConfig, folder: Path, count: int) ->
         return stored
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
-    assert config.text is not None
+    text = judged_text(config)
     samples = held_out_samples(
-        read_lettering([fonts], config.text), config.text, canvas=config.canvas, seed=SEED, length=count, workers=1
+        read_lettering([fonts], text), text, canvas=config.canvas, seed=SEED, length=count, workers=1
     )
     rows = []
     for index in range(count):
         rng = np.random.default_rng((SEED, index))
         number = samples.random_scene(rng)
-        drawn = draw_word(rng, samples.masks, samples.textures, config.text.scenes[number], config.canvas)
+        drawn = draw_word(rng, samples.masks, samples.textures, text.scenes[number], config.canvas)
         height, width = drawn.size
         top, left = (config.canvas - height) // 2, (config.canvas - width) // 2
         Image.fromarray(drawn.canvas[top : top + height, left : left + width]).save(folder / f"images/{index:05d}.png")
         points = (drawn.fiducials + 1) * (config.canvas / 2) - (left, top)
         rows.append(
             {
-                "scene": config.text.scenes[number].name,
+                "scene": text.scenes[number].name,
                 "arc": drawn.arc,
                 "text": drawn.text,
                 "fiducials": points.tolist(),
@@ -76,6 +78,12 @@ def write_renders(fonts: Path, config: TrainConfig, folder: Path, count: int) ->
         )
     truth.write_text(json.dumps(rows), encoding="utf-8")
     return rows
+
+
+def judged_text(config: TrainConfig) -> TextConfig:
+    """Return what is written: the same for all models, whatever some of them saw more of in training."""
+    assert config.text is not None
+    return msgspec.structs.replace(config.text, short=0.0)
 
 
 def true_crops(rows: list[dict[str, Any]], folder: Path, margin: tuple[float, float]) -> list[Path]:
@@ -149,7 +157,7 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     header = open_checkpoint(args.model).header
     config = msgspec.convert(header.training["config"], TrainConfig)
-    drawn = hashlib.sha256(msgspec.json.encode((config.text, config.canvas, str(args.fonts)))).hexdigest()[:8]
+    drawn = hashlib.sha256(msgspec.json.encode((judged_text(config), config.canvas, str(args.fonts)))).hexdigest()[:8]
     folder = args.work / f"renders.{args.count}.{drawn}"
     rows = write_renders(args.fonts, config, folder, args.count)
     clear = legible(rows, folder, header.crop_margin, CachedReader(args.reader, args.work / "readings", 1))

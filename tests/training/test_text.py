@@ -131,6 +131,15 @@ def test_texts_are_short_and_of_all_kinds():
     assert all(sum(map(kind, texts)) > 4 for kind in kinds)
 
 
+def test_as_many_texts_as_one_asks_for_are_of_three_characters_at_most():
+    known = vocabulary(WORDS)
+    texts = [random_text(np.random.default_rng(seed), known, 0.6) for seed in range(400)]
+    usual = [random_text(np.random.default_rng(seed), known) for seed in range(400)]
+    few, few_usually = (np.mean([len(text) <= 3 for text in some]) for some in (texts, usual))
+    assert few == pytest.approx(0.6 + 0.4 * few_usually, abs=0.06)
+    assert all(sum(len(text) == length for text in texts) > 20 for length in (1, 2, 3))
+
+
 def test_a_font_that_writes_is_found_and_a_broken_one_is_not(font, tmp_path):
     (tmp_path / "broken.ttf").write_bytes(font.read_bytes()[:500])
     (tmp_path / "good.ttf").write_bytes(font.read_bytes())

@@ -50,17 +50,19 @@ class TextConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         words: file with one word a line.
         masks: how many words are rendered to be bent and coloured anew, over and over.
+        short: share of them that is made of one to three characters alone, beside those that are so anyway.
         held_out_fonts: share of font families to validate on.
         scenes: how the words lie.
     """
 
     words: str
     masks: int = 40_000
+    short: float = 0.0
     held_out_fonts: float = 0.06
     scenes: tuple[TextScene, ...]
 
     def __post_init__(self) -> None:
         if not any(scene.weight > 0 for scene in self.scenes):
             raise UsageError("text needs at least one scene with a weight above 0")
-        if self.masks < 64 or not 0 < self.held_out_fonts < 1:
-            raise UsageError("text: masks is at least 64 and 0 < held_out_fonts < 1")
+        if self.masks < 64 or not 0 < self.held_out_fonts < 1 or not 0 <= self.short <= 1:
+            raise UsageError("text: masks is at least 64, 0 < held_out_fonts < 1 and 0 ≤ short ≤ 1")

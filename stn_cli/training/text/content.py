@@ -9,6 +9,8 @@ import numpy as np
 _PUNCTUATION = ".,!?:;'-&%"
 _LONGEST = 24
 _SHORT = 4
+_LEAST = (1, 2, 3), (0.2, 0.4, 0.4)
+"""Characters of the least texts, and how often each number of them."""
 
 _COMMON = """
 a about above after again air all also am an and any are art as at auto away back bank bar beach been beer before best
@@ -47,11 +49,25 @@ def vocabulary(words: Sequence[str]) -> Vocabulary:
     return Vocabulary(tuple(words), common or tuple(words), short or tuple(words))
 
 
-def random_text(rng: np.random.Generator, known: Vocabulary) -> str:
-    """One to three words, numbers or codes in any case, of 24 characters at most."""
+def random_text(rng: np.random.Generator, known: Vocabulary, short: float = 0.0) -> str:
+    """One to three words, numbers or codes in any case, of 24 characters at most; the share `short` of three at most.
+
+    These tell least of how they lie, and are learned last: as often as they are met is not often enough.
+    """
+    if short and rng.random() < short:
+        return _least_text(rng, known)
     count = int(rng.choice((1, 2, 3), p=(0.86, 0.11, 0.03)))
     text = " ".join(_token(rng, known) for _ in range(count))
     return text[:_LONGEST].strip() or "a"
+
+
+def _least_text(rng: np.random.Generator, known: Vocabulary) -> str:
+    length = int(rng.choice(_LEAST[0], p=_LEAST[1]))
+    words = [word for word in known.short if len(word) == length]
+    if words and rng.random() < 0.5:
+        return _cased(rng, words[int(rng.integers(len(words)))])
+    alphabets = (string.ascii_uppercase, string.ascii_lowercase, string.digits)
+    return _characters(rng, alphabets[int(rng.choice(3, p=(0.5, 0.2, 0.3)))], length, length)
 
 
 def _token(rng: np.random.Generator, known: Vocabulary) -> str:

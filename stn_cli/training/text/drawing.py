@@ -78,7 +78,7 @@ def _photographed(
     contrast = abs(ground - ink)
     canvas = _surface(rng, textures, size, ground, rng.uniform(0.0, 0.55) * contrast * (rng.random() < 0.8))
     colour = _surface(rng, textures, size, ink, rng.uniform(0.0, 0.2) * contrast * (rng.random() < 0.3))
-    canvas = _edged(rng, canvas, page, (x, y), (ground, ink), letter * shrink)
+    canvas = _edged(rng, canvas, page, (x, y), (ground, ink), shrink)
     canvas += cover * (colour - canvas)
     canvas = _lit(rng, canvas, contrast)
     if rng.random() < 0.06:
@@ -155,12 +155,12 @@ def _edged(
     page: np.ndarray,
     positions: tuple[np.ndarray, np.ndarray],
     greys: tuple[float, float],
-    letter: float,
+    shrink: float,
 ) -> np.ndarray:
     """An outline around the letters, or a shadow beside them, for some."""
     kind = rng.random()
     x, y = positions
-    width = max(1, round(rng.uniform(0.02, 0.07) * HEIGHT * min(1.0, _SHARPEST_SHRINK * letter / HEIGHT)))
+    width = max(1, round(rng.uniform(0.02, 0.07) * HEIGHT * shrink))
     if kind < 0.10:
         wide = cv2.dilate(page, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
         return canvas + _read(wide, x, y) * (np.float32(rng.uniform(0, 255)) - canvas)

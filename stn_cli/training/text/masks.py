@@ -26,10 +26,12 @@ class Mask(NamedTuple):
     ink: np.ndarray
 
 
-def render_masks(fonts: Sequence[Path], words: Sequence[str], count: int, seed: int, workers: int) -> list[Mask]:
-    """`count` masks, the same whatever the number of worker processes."""
+def render_masks(
+    fonts: Sequence[Path], words: Sequence[str], count: int, seed: int, workers: int, *, short: float = 0.0
+) -> list[Mask]:
+    """`count` masks, the same whatever the number of worker processes; `short` as for `random_text`."""
     jobs = range(-(-count // _WORDS_A_FONT))
-    render = partial(_render_some, list(fonts), vocabulary(words), seed)
+    render = partial(_render_some, list(fonts), vocabulary(words), short, seed)
     if workers < 2:
         parts = [render(job) for job in jobs]
     else:
@@ -38,14 +40,14 @@ def render_masks(fonts: Sequence[Path], words: Sequence[str], count: int, seed: 
     return [mask for part in parts for mask in part][:count]
 
 
-def _render_some(fonts: list[Path], known: Vocabulary, seed: int, job: int) -> list[Mask]:
+def _render_some(fonts: list[Path], known: Vocabulary, short: float, seed: int, job: int) -> list[Mask]:
     """Words in one font; another font is drawn for what this one cannot write."""
     rng = np.random.default_rng((seed, job))
     masks: list[Mask] = []
     while len(masks) < _WORDS_A_FONT:
         font = ImageFont.truetype(fonts[int(rng.integers(len(fonts)))], _FONT_SIZE)
         for _ in range(2 * _WORDS_A_FONT):
-            text = random_text(rng, known)
+            text = random_text(rng, known, short)
             ink = render_text(font, text, spacing=_spacing(rng))
             if ink is not None and len(masks) < _WORDS_A_FONT:
                 masks.append(Mask(text, ink))

@@ -62,7 +62,7 @@ class TextSamples(DrawnSamples):
     ) -> None:
         super().__init__(config.scenes, seed=seed, length=length)
         self.config, self.canvas = config, canvas
-        self.masks = render_masks(fonts, words, masks, seed, workers)
+        self.masks = render_masks(fonts, words, masks, seed, workers, short=config.short)
         self.textures = render_textures(_TEXTURES, seed)
 
     def draw(self, rng: np.random.Generator) -> Batch:
