@@ -7,12 +7,13 @@ import numpy as np
 from stn_cli.annotations import Float64
 
 
-def grid(size: tuple[int, ...]) -> Float64[np.ndarray, "n d"]:
-    """Centres of all pixels of a crop (height, width), row by row, as points (x, y) in −1…1.
+def grid(size: tuple[int, ...], rows: slice = slice(None)) -> Float64[np.ndarray, "n d"]:
+    """Centres of all pixels of a crop (height, width), or of some of its rows, row by row, as points (x, y) in −1…1.
 
-    Of a volume (depth, height, width) the points are (x, y, z).
+    Of a volume (depth, height, width) the points are (x, y, z), and rows are slices.
     """
     axes = [(2.0 * np.arange(n) + 1.0) / n - 1.0 for n in size]
+    axes[0] = axes[0][rows]
     mesh = np.meshgrid(*axes, indexing="ij")
     return np.stack([axis.ravel() for axis in reversed(mesh)], axis=-1)
 

@@ -130,7 +130,7 @@ class Reading:
         if self.knots is not None:
             knots = self.knots * extent[:, None, None] - _FIRST_CENTRE
             return between(knots.astype(np.float32), fine, fine_rows)
-        points = self.transform(grid(fine)[fine_rows.start * fine[1] : fine_rows.stop * fine[1]])
+        points = self.transform(grid(fine, fine_rows))
         x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).astype(np.float32).T.reshape(2, -1, fine[1])
         return x, y
 
@@ -173,7 +173,7 @@ def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Bord
         raise ImageError(f"a crop with a side of more than {LONGEST_SIDE} pixels cannot be made")
     readings = (plan.readings[0], min(plan.readings[1], LONGEST_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), LONGEST_SIDE // readings[0]))
-    if readings == (1, 1) and where.matrix is not None:
+    if readings == (1, 1) and _is_by_matrix(where, level, resample):
         rows = size[0]  # nothing is held but the crop itself
     crop = np.empty((*size, level.shape[2]), level.dtype)
     for strip in _strips(size[0], rows):
@@ -200,15 +200,11 @@ def _read(
     border: Border,
     into: np.ndarray | None = None,
 ) -> np.ndarray:
-    """All readings of some rows of a crop; `extent` is the size of the source in the level's pixels.
-
-    OpenCV's own kernels for matrices are as exact as its general one where they interpolate linearly, and only there.
-    """
+    """All readings of some rows of a crop; `extent` is the size of the source in the level's pixels."""
     size = (where.size[1] * readings[1], (rows.stop - rows.start) * readings[0])
     flags = _INTERPOLATION[resample]
     outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
-    in_reach = max(level.shape[:2]) <= LONGEST_SIDE
-    matrix = where.pixel_matrix(rows, readings, extent) if flags == cv2.INTER_LINEAR and in_reach else None
+    matrix = where.pixel_matrix(rows, readings, extent) if _is_by_matrix(where, level, resample) else None
     if matrix is None:
         out = np.empty((size[1], size[0], level.shape[2]), level.dtype) if into is None else into
         values = _remap(level, where.positions(rows, readings, extent), flags, out, outside)
@@ -218,6 +214,15 @@ def _read(
         values = cv2.warpPerspective(level, matrix, size, into, flags | cv2.WARP_INVERSE_MAP, **outside)
     found: np.ndarray = values.reshape(size[1], size[0], level.shape[2])
     return found
+
+
+def _is_by_matrix(where: Reading, level: np.ndarray, resample: Resample) -> bool:
+    """Whether a matrix is enough, and no map of positions is needed.
+
+    OpenCV's own kernels for matrices are as exact as its general one where they interpolate linearly, and only there.
+    """
+    is_in_reach = max(level.shape[:2]) <= LONGEST_SIDE
+    return where.matrix is not None and _INTERPOLATION[resample] == cv2.INTER_LINEAR and is_in_reach
 
 
 def _remap(

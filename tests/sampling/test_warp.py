@@ -1,6 +1,8 @@
 """The CPU sampler: one behaviour with the differentiable one, on whole pixels and with alpha."""
 
 import itertools
+import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from stn_cli.errors import ImageError, UsageError
 from stn_cli.geometry import Affine, Attention, Translation
 from stn_cli.sampling import warp as warp_module
 from stn_cli.sampling.differentiable import sample
+from stn_cli.sampling.kinds import LONGEST_SIDE
 from stn_cli.sampling.warp import warp
 from tests.geometry.examples import PLANAR, as_torch, example
 from tests.sampling.images import batch, noise, picture, source_pixels
@@ -178,3 +181,16 @@ def test_a_fill_of_other_channels_is_refused_by_both_samplers(channels, fill):
 def test_integers_are_sampled_as_they_are():
     pixels = torch.arange(16).reshape(1, 1, 4, 4)
     torch.testing.assert_close(sample(pixels, Affine.identity(torch.zeros(0)), (4, 4)), pixels.float())
+
+
+@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("width", [60, LONGEST_SIDE + 10])
+def test_a_large_crop_takes_little_more_memory_than_itself(resample, width):
+    pixels, size = np.zeros((40, width, 1), np.uint8), (3000, 1000)
+    tracemalloc.start()
+    try:
+        warp(pixels, Affine(np.array([0.9, 0.1, 0.0, 0.0, 0.9, 0.0])), size, resample=resample)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < math.prod(size) + 80e6  # a map of all its positions alone has 24 million bytes, and took 150 to make
