@@ -358,6 +358,22 @@ def test_parts_that_folders_name(tmp_path, train, held_out):
     assert dataset.split == "as the data names the parts"
 
 
+@pytest.mark.parametrize("names", [("valid", "invalid"), ("car", "train", "plane"), ("test", "dev-board")])
+def test_a_class_may_be_called_like_a_part(tmp_path, names):
+    levels = range(10 * len(names))
+    files = {f"{names[level // 10]}/{level}.png": png(level) for level in levels}
+    dataset = read([write(tmp_path, files)])
+    assert known(dataset) == {level: names[level // 10] for level in levels}
+    assert not dataset.problems
+
+
+def test_two_parts_are_parts_beside_another_folder(tmp_path):
+    files = {f"{part}/{name}/{n}.png": png(n) for n, (part, name) in enumerate(("train", c) for c in "abab")}
+    files |= {"val/a/8.png": png(8), "val/b/9.png": png(9), "extra/a/5.png": png(5)}
+    dataset = read([write(tmp_path, files)])
+    assert known(dataset, dataset.validation) == {8: "a", 9: "b"}
+
+
 def test_parts_that_archives_name(tmp_path):
     for number, name in enumerate(("train-000", "train-001", "val-000")):
         tar(tmp_path / f"{name}.tar", {f"{c}/{10 * number + n}.png": png(10 * number + n) for n, c in enumerate("ab")})
@@ -408,6 +424,12 @@ def test_how_large_images_are_kept_holds_no_other_ones_out(tmp_path):
     small, large = (read([tmp_path], Reading(longest_side=side)) for side in (40, 512))
     assert small.validation.names == large.validation.names
     assert 0 < len(small.validation) < 15
+
+
+def test_a_named_part_needs_no_groups(tmp_path):
+    files = {f"train/a/t{number // 3}_{number}.png": png(number) for number in range(12)}
+    dataset = read([write(tmp_path, files | {"test/a/other.png": png(99)})], Reading(group_by=r"/(t\d)_"))
+    assert set(known(dataset, dataset.test)) == {99}
 
 
 def test_groups_stay_together(tmp_path):
@@ -466,6 +488,12 @@ def test_rows_that_say_nothing_or_say_it_twice_are_named(tmp_path):
     problems = {problem.what: problem.where for problem in dataset.problems}
     assert problems["the table does not say what the image shows"] == ("2.png",)
     assert problems["the table lists the image more than once: the last row counts"] == ("1.png",)
+
+
+@pytest.mark.parametrize("first", ["Hello; world", "a;b;c", ";"])
+def test_a_text_may_hold_a_semicolon(tmp_path, first):
+    write(tmp_path, {"0.png": png(0), "1.png": png(1), "labels.csv": f"0.png,{first}\n1.png,Bye\n"})
+    assert known(read([tmp_path], Reading(label_means="text"))) == {0: first, 1: "Bye"}
 
 
 BROKEN = {

@@ -59,7 +59,8 @@ def _in_order(found: Found, reading: Reading) -> Iterator[tuple[Entry, Decoded |
         except ImageError as error:
             return error
         pixels = (_volume_at_most if found.volumes else _at_most)(whole, reading.longest_side)
-        key = group_of(entry.name, reading.group_by) if reading.group_by else digest(whole.tobytes())
+        is_grouped = reading.group_by is not None and entry.part in (None, "train")
+        key = group_of(entry.name, str(reading.group_by)) if is_grouped else digest(whole.tobytes())
         corners = entry.row.corners
         if corners is not None and not found.volumes:
             size = np.array(whole.shape[1::-1]) if entry.row.size is None else entry.row.size

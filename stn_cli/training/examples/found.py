@@ -40,7 +40,8 @@ class Reading:
         label_means: what a label of no name is; None: as many images as share it suggest.
         group_by: regular expression of what in a name says which images stay in one part.
         validation_share: of what is trained on, held out where the data names no such part.
-        longest_side: images, and volumes, are kept in memory at most this large; those of words this wide at least.
+        longest_side: images, and volumes, are kept in memory at most this large.
+        widest_word: images of words are kept at most this large, if that is larger.
         volumes: what TIFFs of several pages are; None: volumes, if their pages are alike and nothing else is there.
     """
 

@@ -1,9 +1,8 @@
 """From folders and archives to examples: what lies there is recognised, and what is wrong with it is said."""
 
-import itertools
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from stn_cli.images.formats import RECORDS, is_output
 from stn_cli.images.volumes import VOLUME_OF_SUFFIX, holds_volume
 from stn_cli.training.examples.decoding import Decoded, decoded_images
 from stn_cli.training.examples.files import Files, open_files
+from stn_cli.training.examples.folders import Folders
 from stn_cli.training.examples.found import Entry, Found, Reading
 from stn_cli.training.examples.idx import idx_pairs, read_idx_pair
 from stn_cli.training.examples.known import PARTS, Dataset, Examples, Part
@@ -202,11 +202,11 @@ def _find_listed(files: Files, rows: Sequence[tuple[str, Row]], names: Sequence[
         rows_of[name] = row
     found.layouts.append("table of labels")
     found.report("the table has no rows", "Add one for each image.", [] if rows else [str(files.root)])
-    folders, outer = not any(map(_says_what, rows_of.values())), _outer(rows_of)
+    folders, by_class = Folders.of(rows_of), not any(map(_says_what, rows_of.values()))
     for name, row in rows_of.items():
-        inner, part = _place(files, name, outer)
-        found.take(files, name, _with_folder(row, inner) if folders else row, _part_named(row) or part)
-    silent = [] if folders else [name for name, row in rows_of.items() if not _says_what(row)]
+        part = _part_named(row) or folders.part_of(name) or files.part
+        found.take(files, name, _of_class(row, folders.class_of(name)) if by_class else row, part)
+    silent = [] if by_class else [name for name, row in rows_of.items() if not _says_what(row)]
     found.report("the table does not say what the image shows", "Fill in its class, or its text.", silent)
     found.report("the table lists the image more than once: the last row counts", "Take the others out.", again)
     remedy = "Put them there, or take the rows out; paths are those below the table's folder, suffix and all."
@@ -222,48 +222,35 @@ def _composed(name: str) -> str:
 
 def _find_plain(files: Files, names: Sequence[str], reading: Reading, found: Found) -> None:
     """Images with a file beside each that says what it shows, in folders that do, or just images."""
-    there, outer = set(files.names), _outer(names)
+    there, folders = set(files.names), Folders.of(names)
     beside = {name: sidecars for name in names if (sidecars := sidecars_of(name, there))}
     rows_of = {name: row_of(files, name, sidecars, found) for name, sidecars in beside.items()}
     told = [name for name, row in rows_of.items() if _says_what(row) or row.corners is not None]
     if told and (2 * len(told) >= len(names) or reading.label_means is not None):
         found.layouts.append("a file of labels beside each image")
         alone = sorted(set(names) - set(told))
-        folders = not any(map(_says_what, rows_of.values()))
+        by_class = not any(map(_says_what, rows_of.values()))
         found.report("no file beside the image says what it shows", "Add one, or move the image away.", alone)
         for name in told:
-            inner, part = _place(files, name, outer)
-            found.take(files, name, _with_folder(rows_of[name], inner) if folders else rows_of[name], part)
+            row = _of_class(rows_of[name], folders.class_of(name)) if by_class else rows_of[name]
+            found.take(files, name, row, folders.part_of(name) or files.part)
         return
     stray = [beside[name][-1] for name in told]
     found.report("few images have such a file beside them: it is not read", "Add the others, or move it away.", stray)
     outputs, folders_below = output_folders(files), (f"{folder}/" for folder in files.folders)
-    below = [folder for folder in folders_below if folder.startswith(outer) and not folder.startswith(outputs)]
-    classes = {_class_folder(name.removeprefix(outer)) for name in (*names, *below)} - {None}
-    used = {_class_folder(name.removeprefix(outer)) for name in names} - {None}
+    below = [name for name in folders_below if name.startswith(folders.outer) and not name.startswith(outputs)]
+    classes = {folders.class_of(name) for name in (*names, *below)} - {None}
+    used = {folders.class_of(name) for name in names} - {None}
     by_class = len(used) > 1
     found.layouts.append("class folders" if by_class else "volumes" if found.volumes else "images")
     for name in names:
-        inner, part = _place(files, name, outer)
-        found.take(files, name, _with_folder(Row(name), inner) if by_class else Row(name), part)
+        row = _of_class(Row(name), folders.class_of(name)) if by_class else Row(name)
+        found.take(files, name, row, folders.part_of(name) or files.part)
     if by_class:
-        stray = [name for name in names if _class_folder(name.removeprefix(outer)) is None]
+        stray = [name for name in names if folders.class_of(name) is None]
         found.report("the image lies in no class folder", "Move it into one, or away.", stray)
         empty = sorted(name for name in classes - used if name is not None)
         found.report("the class has no image", "Fill its folder, or remove it.", empty)
-
-
-def _outer(names: Iterable[str]) -> str:
-    """The folders in which all images lie, but for parts: they say nothing of one that they do not say of all."""
-    levels = zip(*(name.split("/")[:-1] for name in names), strict=False)
-    common = itertools.takewhile(lambda level: len(set(level)) == 1 and part_called(level[0]) is None, levels)
-    return "".join(f"{folder}/" for folder, *_ in common)
-
-
-def _place(files: Files, name: str, outer: str) -> tuple[str, Part | None]:
-    """The name below the folders that hold everything, and the part that the first of its folders means."""
-    inner = name.removeprefix(outer)
-    return inner, part_called(inner.partition("/")[0]) or files.part
 
 
 def _part_named(row: Row) -> Part | None:
@@ -281,16 +268,7 @@ def _says_what(row: Row) -> bool:
     return bool(row.class_name or row.label or row.text)
 
 
-def _class_folder(name: str) -> str | None:
-    """The folder that names an image's class: the first, or the second where that names a part."""
-    folders = name.split("/")[:-1]
-    if folders and part_called(folders[0]) is not None:
-        folders = folders[1:]
-    return folders[0] if folders else None
-
-
-def _with_folder(row: Row, name: str) -> Row:
-    folder = _class_folder(name)
+def _of_class(row: Row, folder: str | None) -> Row:
     return replace(row, class_name=None if folder is None else _as_text(folder))
 
 

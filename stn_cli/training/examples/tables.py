@@ -3,11 +3,12 @@
 Columns by name, in any order and capitals: the file; a class, a transcription, or a label that may be either; corners
 or a box in pixels; the part (train, validation, test). A table without a row of names has the file and the label.
 
-    file      file, filename, path, image, name
-    class     class, category
+    file      file, filename, file_name, path, image, name
+    class     class, category, classid, class_id
     text      text, transcription, word, words
-    label     label, or a second column without a name
-    box       x1 y1 x2 y2, left top right bottom, xmin ymin xmax ymax, or x y w h, each perhaps as roi_x1 or box_x1
+    label     label, labels, or a second column without a name
+    box       x1 y1 x2 y2, left top right bottom, xmin ymin xmax ymax, or x y w h; each perhaps with roi_, box_, bbox_,
+              roi. or bbox. before it
     corners   x1 y1 … x4 y4, clockwise from the upper left of what is upright; in JSON also [[x, y], …]
     size      width and height of the image whose pixels these are, if it was resized since
     part      split, part, subset
@@ -113,8 +114,14 @@ def _json_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
         yield {str(name).strip().lower(): value for name, value in entry.items()}
 
 
+def _comma_of(line: str) -> str:
+    """Semicolons separate only where commas do not: a text may hold one."""
+    names = [name.strip().lower() for name in line.split(",")]
+    return ";" if ";" in line and len(names) != 2 and not set(names) & set(_COLUMNS["file"]) else ","
+
+
 def _delimited_entries(text: str, where: str) -> Iterator[dict[str, Any]]:
-    delimiter = "\t" if where.endswith(".tsv") else ";" if text.partition("\n")[0].count(";") else ","
+    delimiter = "\t" if where.endswith(".tsv") else _comma_of(text.partition("\n")[0])
     try:
         lines = io.StringIO(text, newline="")
         if delimiter == "\t":  # whose quotation marks are just that
