@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:\n
     stn evaluate runs/signs signs/                   the part that the data calls test, or all of it\n
-    stn evaluate runs/signs signs/ --part validation --group-by '^(track\\d+)_'\n
+    stn evaluate runs/signs signs/ --part validation --group-by '^([^/]*/track\\d+)_'\n
     stn evaluate digits mnist/ -o seen/              evaluation.json, and worst.png\n
     stn evaluate runs/words words/ --json\n
 """
@@ -27,7 +27,9 @@ _NAMED = {"turn": "turn, degrees", "x": "middle, x", "y": "middle, y", "out_of_f
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Bundled model, or the folder of a run or checkpoint.")],
-    data: Annotated[list[Path], typer.Argument(help="Folders or .tar archives, as `stn train` takes them.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="Folders or .tar archives, as `stn train` takes them.", readable=False)
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for evaluation.json and worst.png.")] = None,
     part: Annotated[
         Literal["auto", "all", "train", "validation", "test"],
@@ -61,6 +63,8 @@ def evaluate(
             check_free(out / _EVALUATION, out / _SHEET)
         engine = open_engine(open_checkpoint(model), device)
         learned = Split.of_run(engine.checkpoint.header.training)
+        if group_by is None and part in ("train", "validation"):  # which of them an image is in matters to no other
+            group_by = learned.group_by
         means: Literal["class", "text"] | None = None
         if engine.model.reader or engine.model.classifier:
             means = "text" if engine.model.reader else "class"
@@ -69,7 +73,7 @@ def evaluate(
         reading = Reading(
             labels=labels,
             label_means=means,
-            group_by=learned.group_by if group_by is None else group_by,
+            group_by=group_by,
             validation_share=learned.validation_share if validation_share is None else validation_share,
             longest_side=longest,
             volumes=of_volumes,

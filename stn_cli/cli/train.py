@@ -41,7 +41,8 @@ def train(
     data: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders or .tar archives: class folders, labels.tsv, upright images or volumes, idx files."
+            help="Folders or .tar archives: class folders, labels.tsv, upright images or volumes, idx files.",
+            readable=False,
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; `rectify -m` takes it.")],
@@ -98,7 +99,7 @@ def train(
 ) -> None:
     """Train a rectifier on your own images."""
     with errors_reported("The same command goes on from the last validation."):
-        from stn_cli.reports.run import train_and_report  # noqa: PLC0415
+        from stn_cli.reports.run import check, train_and_report  # noqa: PLC0415
         from stn_cli.training.api import Resources, check_out, plan  # noqa: PLC0415
         from stn_cli.training.config import read_entries  # noqa: PLC0415
         from stn_cli.training.defaults import Wishes, transform_called  # noqa: PLC0415
@@ -135,6 +136,7 @@ def train(
         if not quiet and os.environ.get("RANK", "0") == "0":  # the first of several processes speaks for all
             for line in understood(planned):
                 say(line)
+        check(planned, out, baseline=baseline)
         if dry_run:
             if planned.config.text is None and not quiet:  # words would have to be rendered first
                 say(f"time       {_time_needed(planned)}{', and less again for the baseline' if baseline else ''}")

@@ -34,6 +34,11 @@ def needs_colours(name: str) -> bool:
     return name.partition(":")[0] == _TORCHVISION
 
 
+def is_function(name: str) -> bool:
+    """Whether somebody's own function makes the network."""
+    return bool(name) and name.partition(":")[0] != _TORCHVISION
+
+
 def backbone(name: str, *, classes: int, channels: int, size: Size) -> Backbone:
     """The network of that name, with weights drawn at random.
 

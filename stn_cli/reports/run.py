@@ -9,14 +9,15 @@ import msgspec
 
 from stn_cli.checkpoints import Checkpoint, open_checkpoint
 from stn_cli.errors import UsageError
-from stn_cli.images import Size, write_atomically
+from stn_cli.images import write_atomically
+from stn_cli.networks.config import Size
 from stn_cli.reports.curves import CURVES, write_curves
 from stn_cli.reports.film import FILM, Film
 from stn_cli.reports.tensorboard import TensorBoard
 from stn_cli.training.api import Plan, Resources, check_out, plan, run
 from stn_cli.training.config import read_entries
 from stn_cli.training.defaults import Wishes, transform_called
-from stn_cli.training.loop import Trainer
+from stn_cli.training.loop import Trainer, check_run
 from stn_cli.training.team import joined_team
 from stn_cli.training.validation import Validation, validate
 from stn_cli.training.watching import Watcher
@@ -90,6 +91,21 @@ def train(
     return open_checkpoint(str(Path(out).resolve()))
 
 
+def check(planned: Plan, out: Path, *, baseline: bool = False) -> None:
+    """Before anything is done.
+
+    Raises:
+        UsageError: there is nothing to compare with a baseline, or the folder is that of another run.
+        OutputExistsError: there are files in it that no run wrote.
+    """
+    if baseline and "straighten" in planned.config.objectives:
+        raise UsageError(
+            "--baseline compares what is classified or read with and without a transformer",
+            remedy="Leave it out where images are straightened.",
+        )
+    check_run(out, planned.config)
+
+
 def train_and_report(
     planned: Plan,
     out: Path,
@@ -101,13 +117,9 @@ def train_and_report(
     """Trains into the folder `out`; `baseline` trains the same network without the transformer into `out/baseline`.
 
     Raises:
-        UsageError: there is nothing to compare, or a package is missing.
+        UsageError: as `check`, or a package is missing.
     """
-    if baseline and "straighten" in planned.config.objectives:
-        raise UsageError(
-            "--baseline compares what is classified or read with and without a transformer",
-            remedy="Leave it out where images are straightened.",
-        )
+    check(planned, out, baseline=baseline)
     recorders = [Film(), *([TensorBoard()] if tensorboard else [])]
     without: Trainer | None = None
     with joined_team(planned.resources.torch_device) as team:

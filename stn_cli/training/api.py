@@ -1,6 +1,5 @@
 """Training from end to end: data and wishes in, a checkpoint out."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -88,9 +87,6 @@ def plan(
     reading = _reading(checked, given.get("objectives") or (), wishes, _wants_volumes(given, wishes))
     dataset = _read(data, reading)
     config = suited(dataset, given, wishes)
-    if config.canvas > max(reading.longest_side, reading.widest_word):
-        del dataset  # which may fill half of the memory
-        dataset = _read(data, dataclasses.replace(reading, longest_side=config.canvas))
     check_objectives(dataset, config)
     _check_network(config, dataset.classes)
     return Plan(with_problems(dataset, config), config, resources)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.errors import UsageError
-from stn_cli.networks.backbones import needs_colours
+from stn_cli.networks.backbones import is_function, needs_colours
 from stn_cli.networks.config import Limits, LocalizerConfig, ModelConfig, Size, TransformConfig
 from stn_cli.training.config import Objective, Scene, TrainConfig
 from stn_cli.training.examples import Dataset, Examples
@@ -114,6 +114,11 @@ def suited(dataset: Dataset, given: dict[str, Any], wishes: Wishes | None = None
                 chosen["stages"] = tuple(msgspec.structs.replace(each, input_size=size) for each in chosen["stages"])
     if start is not None:
         chosen |= _taken_over(start, chosen if wishes.of_transformer else {})
+        if "classify" in objectives and is_function(chosen.get("backbone", "")) and not given.get("backbone"):
+            raise UsageError(
+                f"the model to go on from has a classifier that {chosen['backbone']} makes, and it may call nothing",
+                remedy=f"If it is yours, say so: --backbone {chosen['backbone']}.",
+            )
         if "classify" in objectives and start.classifier is None:
             chosen["classifier_size"] = _sides(chosen["canvas"], 40, start.stages[0].transform)
     if "straighten" in objectives and dataset.train.corners is None:

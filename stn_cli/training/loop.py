@@ -87,7 +87,6 @@ class Trainer:
         self.step, self.best_score, self.best_step, self.last_norm = 0, -math.inf, 0, 0.0
         self.recent = _Recent()
         self.best_weights: dict[str, torch.Tensor] = {}
-        self.data_before = data.fingerprint
         self.best_validation: dict[str, Any] = {}
 
     def train(self, *watchers: Watcher, is_stopped: Callable[[], bool] = lambda: False) -> bool:
@@ -175,39 +174,27 @@ class Trainer:
     def _prepare(self, watchers: Sequence[Watcher]) -> None:
         """A new run, or the newest state of the one that is there."""
         if self.team.is_first:
-            wanted = msgspec.json.format(msgspec.json.encode(self.config)) + b"\n"
-            path = self.run / CONFIG
-            if not path.exists() and (others := [name for name in _WRITTEN if (self.run / name).exists()]):
-                raise OutputExistsError(
-                    f"{self.run / others[0]} exists already, and no run wrote it",
-                    remedy="Choose another folder with -o.",
-                )
-            if path.exists() and (before := _read_config(path)) != self.config:
-                raise UsageError(
-                    f"{self.run} holds a run with another configuration{_differences(before, self.config)}",
-                    remedy="Repeat the options that started the run, on the same data, or choose another folder with"
-                    " -o; with --from, the new run begins with what one that was finished has learned.",
-                )
+            check_run(self.run, self.config)
             remove_leftovers(self.run, is_ours=True)
-            write_atomically(path, wanted)
+            write_atomically(self.run / CONFIG, msgspec.json.format(msgspec.json.encode(self.config)) + b"\n")
         self.team.wait()
         for damage in self.states.restore(self._load):
             for watcher in watchers:
                 watcher.warned(damage)
-        if self.data_before != self.data.fingerprint:
-            raise UsageError(
-                f"the data is not what it was when the run in {self.run} began",
-                remedy="Choose another folder with -o, or bring the data back to what it was.",
-            )
         if self.team.is_first:
             _truncate_log(self.run / LOG, self.step)
 
     def _load(self, state: dict[str, Any]) -> None:
+        if state["data"] != self.data.fingerprint:
+            raise UsageError(
+                f"the data is not what it was when the run in {self.run} began",
+                remedy="Choose another folder with -o, or bring the data back to what it was.",
+            )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best_score, self.best_step = state["step"], state["best_score"], state["best_step"]
-        self.recent.values, self.data_before = state["recent"], state["data"]
+        self.recent.values = state["recent"]
         self.best_weights, self.best_validation = state["best_weights"], json.loads(state["best_validation"])
 
     def is_over(self) -> bool:
@@ -314,6 +301,26 @@ class Trainer:
         if self.team.is_first:
             with (self.run / LOG).open("a", encoding="utf-8") as log:
                 log.write(json.dumps(entry) + "\n")
+
+
+def check_run(run: Path, config: TrainConfig) -> None:
+    """Whether a folder can be that of a run of this configuration.
+
+    Raises:
+        OutputExistsError: it holds files of such names that no run wrote.
+        UsageError: it is that of a run of another configuration.
+    """
+    path = run / CONFIG
+    if not path.exists() and (others := [name for name in _WRITTEN if (run / name).exists()]):
+        raise OutputExistsError(
+            f"{run / others[0]} exists already, and no run wrote it", remedy="Choose another folder with -o."
+        )
+    if path.exists() and (before := _read_config(path)) != config:
+        raise UsageError(
+            f"{run} holds a run with another configuration{_differences(before, config)}",
+            remedy="Repeat the options that started the run, on the same data, or choose another folder with"
+            " -o; with --from, the new run begins with what one that was finished has learned.",
+        )
 
 
 class _Recent:

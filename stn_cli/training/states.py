@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from stn_cli.errors import StorageError
+from stn_cli.errors import StorageError, UsageError
 from stn_cli.images import write_atomically
 
 _NAME = re.compile(r"state-(\d+)\.pt")
@@ -32,12 +32,14 @@ class States:
         """Hands the newest state to `load`, or the one before where that one is damaged.
 
         Returns what was wrong with those that were passed over. Raises StorageError if there are states, but all of
-        them are damaged.
+        them are damaged, and what `load` says of one that is whole, and not of this run.
         """
         damaged = []
         for path in self._found():
             try:
                 load(torch.load(path, weights_only=True, map_location="cpu"))  # wherever it was written
+            except UsageError:
+                raise
             except Exception as error:  # a damaged archive raises nearly anything
                 damaged.append(f"{path} cannot be resumed from: {error}")
             else:

@@ -115,6 +115,17 @@ def test_dry_run_trains_nothing(bars, config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("dry", [(), ("-n",)])
+def test_what_the_run_refuses_a_dry_run_refuses_too(bars, config, tmp_path, dry):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.md").write_text("mine")
+    asked = ("train", bars, "--config", config, *dry)
+    assert stn(*asked, "-o", tmp_path / "mine").returncode == 6
+    straighten = stn(*asked, "-o", tmp_path / "run", "--baseline", "--objective", "straighten")
+    assert straighten.returncode == 2
+    assert "--baseline compares" in straighten.stderr
+
+
 def test_two_images_are_enough(config, tmp_path):
     (tmp_path / "few").mkdir()
     for name, level in (("a", 200), ("b", 90)):

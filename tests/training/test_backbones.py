@@ -103,7 +103,12 @@ def test_a_checkpoint_has_what_it_computes_and_no_word_of_its_program(mine, tmp_
     trainer, checkpoint = trained(dataset(), tmp_path / "run", backbone=f"{mine}:{function}", **changes)
     with safe_open(checkpoint.path / "model.safetensors", "numpy") as tensors:
         assert not [name for name in tensors.keys() if name.startswith("classifier")]  # noqa: SIM118  it is no dict
-    assert settings(dataset(), start=str(tmp_path / "run")).backbone == f"{mine}:{function}"
+    again = {"start": str(tmp_path / "run")}
+    with pytest.raises(
+        UsageError, match=f"classifier that {mine}:{function} makes"
+    ):  # a stranger's run would say so, too
+        settings(dataset(), **again)
+    assert settings(dataset(), **again, backbone=f"{mine}:{function}").backbone == f"{mine}:{function}"
     (tmp_path / f"{mine}.py").unlink()
     assert load_model(open_checkpoint(str(tmp_path / "run"))).classifier is None
     image = np.random.default_rng(3).integers(0, 255, (20, 20, 1), dtype=np.uint8)

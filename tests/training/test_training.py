@@ -259,6 +259,17 @@ def test_other_data_does_not_resume(tmp_path, changed):
     assert Trainer(settings, prepare(uprights(), settings), tmp_path, workers=0).train()
 
 
+def test_another_class_is_other_data(tmp_path):
+    known, settings = uprights(), config()
+    Trainer(settings, prepare(known, settings), tmp_path, workers=0).train()
+    parts = {
+        name: dataclasses.replace(part, classes=(*part.classes, "more"))
+        for name, part in (("train", known.train), ("validation", known.validation), ("test", known.test))
+    }
+    with pytest.raises(UsageError, match="the data is not what it was"):
+        Trainer(settings, prepare(dataclasses.replace(known, **parts), settings), tmp_path, workers=0).train()
+
+
 def test_training_lowers_the_corner_error(tmp_path):
     scene = Scene(pixels=(24, 24), rotation=0, extent=(0.5, 0.5), reach=1.0, plain=1)
     settings = config(
