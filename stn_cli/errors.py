@@ -38,7 +38,7 @@ class UsageError(StnError):
 
 class ImageError(StnError):
     exit_code = 3
-    default_remedy = "Repair or remove the file; theta.jsonl names every input that failed."
+    default_remedy = "Repair the file, or leave it out."
 
 
 class GeometryError(StnError):

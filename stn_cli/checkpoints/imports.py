@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stn_cli.errors import ModelError, UsageError
+from stn_cli.errors import ModelError, StorageError, UsageError
 from stn_cli.networks.config import LocalizerConfig, ModelConfig, Size, TransformConfig
 from stn_cli.networks.model import Rectifier
 from stn_cli.networks.sequence import Conv, Flatten, Layer, Linear, MaxPool, MeanPool, Norm, Relu, SequenceConfig
@@ -57,6 +57,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of one that torch saved, by name.
 
     Raises:
+        StorageError: there is no such file, or it cannot be read.
         ModelError: it cannot be read without running what is in it, or holds no tensors.
     """
     try:
@@ -67,10 +68,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged or hostile archive raises nearly anything
+        raise StorageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged or hostile archive raises nearly anything, and torch advises to trust it
         raise ModelError(
-            f"{path} holds no plain weights: {(str(error) or type(error).__name__).splitlines()[0]}",
+            f"{path} holds no plain weights, or is damaged",
             remedy="Save the state_dict of the model alone: torch.save(model.state_dict(), FILE).",
         ) from error
     for wrapper in _WRAPPERS:

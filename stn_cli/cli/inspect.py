@@ -21,7 +21,7 @@ Exit codes: 0 ok · 2 usage · 3 broken image · 4 no image · 5 model · 6 outp
 
 
 def inspect(
-    image: Annotated[Path, typer.Argument(help="An image.")],
+    image: Annotated[Path, typer.Argument(help="An image.", readable=False)],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The picture, a PNG. Default: beside the image.")
     ] = None,

@@ -72,7 +72,9 @@ def verify(name: Name) -> None:
 
 @app.command("import")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="Weights: .safetensors, or a state_dict that torch saved.")],
+    file: Annotated[
+        Path, typer.Argument(help="Weights: .safetensors, or a state_dict that torch saved.", readable=False)
+    ],
     layout: Annotated[str, typer.Option(help="pytorch-tutorial, lprnet, clova-tps or aster.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoint.")],
     name: Annotated[str | None, typer.Option(help="Of the model. Default: the folder's.")] = None,

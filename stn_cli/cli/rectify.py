@@ -33,7 +33,8 @@ Exit codes: 0 ok · 2 usage · 3 some inputs failed · 4 no input · 5 model · 
 
 def rectify(
     inputs: Annotated[
-        list[Path], typer.Argument(help="Images, or volumes; folders, or quoted patterns such as 'a/**/*.png'.")
+        list[Path],
+        typer.Argument(help="Images, or volumes; folders, or quoted patterns such as 'a/**/*.png'.", readable=False),
     ],
     out: Annotated[
         Path | None,
@@ -55,7 +56,9 @@ def rectify(
     format: Annotated[
         str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm; npy or tiff. Default: as the input.")
     ] = None,
-    quality: Annotated[int | None, typer.Option(help="1-100, of JPEG and WEBP. Default: as fine as the input.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="1-100, of JPEG (default: as fine as the input) and WEBP (lossless).")
+    ] = None,
     optimize: Annotated[bool, typer.Option("--optimize", help="Take longer for smaller files.")] = False,
     min_confidence: Annotated[
         float | None, typer.Option(help="Below it an image passes through unchanged. Default: the model's own.")
@@ -75,7 +78,8 @@ def rectify(
     on_exists: Annotated[
         Literal["error", "skip", "overwrite"],
         typer.Option(
-            help="Where something is that stn did not make: stop before anything is written, leave it, or replace it."
+            help="Where something is that stn did not make, or that was changed since: stop before anything is "
+            "written, leave it, or replace it."
         ),
     ] = "error",
     resume: Annotated[
@@ -244,7 +248,7 @@ def _show_plan(
     import msgspec  # noqa: PLC0415
 
     from stn_cli.errors import StnError  # noqa: PLC0415
-    from stn_cli.rectify.pipeline import Provenance  # noqa: PLC0415
+    from stn_cli.rectify.outcome import Provenance  # noqa: PLC0415
     from stn_cli.rectify.record import path_text  # noqa: PLC0415
 
     origin, skipped = Provenance.of(checkpoint, options), 0
@@ -275,6 +279,7 @@ class _Reporter:
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self.counts: Counter[str] = Counter()
         self.errors: list[Record] = []
+        self.remedies: dict[str, None] = {}
         self.damaged = 0
         self.warned = False
         self.last: str | None = None
@@ -299,6 +304,7 @@ class _Reporter:
             json_result(record.to_json().decode())
         if record.error is not None:
             self.errors.append(record)
+            self.remedies |= {record.error.remedy: None} if record.error.remedy else {}
             say(f"failed: {shorten(record.source.path)}: {record.error.message}")
         elif self.verbose:
             label = f", reads {record.label.value} ({record.label.confidence:.2f})" if record.label else ""
@@ -334,6 +340,8 @@ class _Reporter:
             parts = [f"{self.counts[s]} {s}" for s in ("done", "unchanged", "skipped", "failed") if self.counts[s]]
             parts += [f"{self.damaged} of them damaged"] if self.damaged else []
             say(f"{_counted(self.total)}: {', '.join(parts)}{self._whereto()}")
+            for remedy in self.remedies:
+                say(remedy)
 
     def _whereto(self) -> str:
         """Where the crop of a single input went."""

@@ -34,7 +34,8 @@ class Quality:
     """Of one transform over the crop, on a lattice of 17×17 points, or 9×9×9 of a volume.
 
     Attributes:
-        fold: the map turns over somewhere inside the crop, or crosses the horizon.
+        fold: the map of an image turns over in some places inside the crop and not in others, or crosses the horizon;
+            that of a volume turns over.
         out_of_frame: share of the crop that lies outside the source, 0…1.
         jacobian_min, jacobian_max: range of the determinant ∂source/∂output in normalised coordinates (1: identity).
     """

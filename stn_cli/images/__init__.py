@@ -12,6 +12,7 @@ from stn_cli.images.decode import (
     Size,
     decode,
     decode_data,
+    named,
     read_file,
 )
 from stn_cli.images.discover import Source, discover
@@ -57,6 +58,7 @@ __all__ = [
     "find_collisions",
     "format_of_suffix",
     "make_folder",
+    "named",
     "output_format",
     "output_path",
     "publish",

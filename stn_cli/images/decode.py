@@ -22,7 +22,8 @@ is kept as it is. A file is what its bytes say, whatever its name; formats beyon
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -62,6 +63,7 @@ _UPRIGHT: dict[int, Callable[[Pixels], npt.NDArray[np.generic]]] = {
     7: lambda pixels: cv2.transpose(cv2.rotate(pixels, cv2.ROTATE_180)),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
+_SALVAGE = "Repair the file, or leave it out; `stn rectify --salvage` rectifies what can be read of it."
 SHRINKS = (8, 4, 2, 1)
 """By which a JPEG can be decoded smaller, from the lower frequencies of its blocks."""
 
@@ -129,8 +131,18 @@ def read_file(path: Path) -> FileData:
 
 
 def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
-    """`read_file`, then `decode_data`."""
-    return decode_data(read_file(path), max_pixels=max_pixels)
+    """`read_file`, then `decode_data`; the message of an ImageError names the path."""
+    with named(path):
+        return decode_data(read_file(path), max_pixels=max_pixels)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """The message of an ImageError begins with the path."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{path} {error}", remedy=error.remedy) from error
 
 
 def decode_data(
@@ -159,7 +171,8 @@ def decode_data(
     except Exception as error:  # a decoder fed with damaged bytes raises nearly anything
         damage = _reason(error, file.data, formats)
         if not salvage or isinstance(error, MemoryError):
-            raise ImageError(damage) from error
+            is_partly_read = not isinstance(error, MemoryError | PIL.UnidentifiedImageError)
+            raise ImageError(damage, remedy=_SALVAGE if is_partly_read else None) from error
     try:
         with contained_pillow.lenient() as warned:
             return replace(_decode(file, max_pixels, formats, warned, None), damage=damage)

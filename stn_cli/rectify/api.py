@@ -11,7 +11,7 @@ from stn_cli.engines.devices import open_engine
 from stn_cli.engines.engine import Engine, small_copy
 from stn_cli.errors import ImageError
 from stn_cli.geometry import Quality, Transform
-from stn_cli.images import Pixels, decode, read_file
+from stn_cli.images import Pixels, decode, named, read_file
 from stn_cli.images.volumes import Voxels, checked_voxels, decode_volume
 from stn_cli.rectify.crop import decide, render
 from stn_cli.rectify.options import RectifyOptions
@@ -25,7 +25,7 @@ class Result:
         crop: (h, w, c), or (h, w) if the image was, in the type of the image; of a volume (d, h, w).
         transform: crop → image, both normalised to −1…1 across the outer edges.
         confidence: that it is right, 0…1.
-        label, label_confidence: of the crop, where the model has a classifier.
+        label, label_confidence: of the crop, where the model has a classifier; or the word, where it has a reader.
         quality: numbers of the predicted transform.
         unchanged: why the image passed through as it is, or None.
     """
@@ -93,7 +93,8 @@ class Model:
         from stn_cli.rectify.volumes import locate, rendered  # noqa: PLC0415  imports torch
 
         if isinstance(image, str | Path):
-            voxels = decode_volume(read_file(Path(image))).voxels
+            with named(Path(image)):
+                voxels = decode_volume(read_file(Path(image))).voxels
         else:
             voxels = checked_voxels(_array(image))
         location, decision = locate(self.engine, voxels, options)
@@ -131,7 +132,13 @@ def _checked(pixels: Pixels) -> Pixels:
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
-        raise ImageError(f"pixels of shape {pixels.shape} are not (h, w) or (h, w, c) with c of 1 to 4")
+        raise ImageError(
+            f"pixels of shape {pixels.shape} are not (h, w) or (h, w, c) with c of 1 to 4",
+            remedy="Pass one image at a time, its channels last.",
+        )
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels of type {pixels.dtype} are not uint8 or uint16")
+        raise ImageError(
+            f"pixels of type {pixels.dtype} are not uint8 or uint16",
+            remedy="Scale them to 0…255, round them and convert them: pixels.astype(numpy.uint8).",
+        )
     return cast("Pixels", np.ascontiguousarray(pixels))

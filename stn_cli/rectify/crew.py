@@ -32,7 +32,8 @@ from stn_cli.errors import ImageError, ModelError, StnError
 from stn_cli.rectify.options import RectifyOptions
 
 if TYPE_CHECKING:  # what works is loaded where it works
-    from stn_cli.rectify.pipeline import Group, Pipeline
+    from stn_cli.rectify.outcome import Group
+    from stn_cli.rectify.pipeline import Pipeline
     from stn_cli.rectify.plan import Job
     from stn_cli.rectify.volumes import VolumePipeline
 
@@ -159,7 +160,7 @@ class Crew:
         self._again.extendleft(reversed(left if len(alone) == 1 else [*alone, *left]))
         if len(alone) > 1:
             return []
-        from stn_cli.rectify.pipeline import Group, Provenance, failed_record  # noqa: PLC0415  nothing is lost every day
+        from stn_cli.rectify.outcome import Group, Provenance, failed_record  # noqa: PLC0415  nothing is lost every day
 
         origin = Provenance.of(self.checkpoint, self.options)
         return [(blamed, Group([failed_record(blamed.jobs[0], origin, ImageError(what_it_did))], [], []))]

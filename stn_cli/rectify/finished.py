@@ -114,6 +114,15 @@ def holds_failures(path: Path) -> bool:
         return False
 
 
+def is_record(line: bytes) -> bool:
+    """Whether all of a record is there: one whose writing was interrupted lacks its end."""
+    try:
+        _decoder.decode(line)
+    except _DAMAGED:
+        return False
+    return True
+
+
 def last_lines(path: Path) -> list[int] | None:
     """Numbers of the lines to keep, the last one of every input; None if that is all of them."""
     last: dict[str, int] = {}

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Self
 from stn_cli.errors import OutputExistsError, StorageError
 from stn_cli.images import exclusive, make_folder, publish, remove_leftovers, stage
 from stn_cli.images.formats import RECORDS
-from stn_cli.rectify.finished import last_lines, read_journal, write_journal
+from stn_cli.rectify.finished import is_record, last_lines, read_journal, write_journal
 from stn_cli.rectify.plan import Job, prepare_folders
 from stn_cli.rectify.record import Record, relative_text
 
 if TYPE_CHECKING:
-    from stn_cli.rectify.pipeline import Group
+    from stn_cli.rectify.outcome import Group
 
 
 class Ledger:
@@ -68,10 +68,10 @@ class Ledger:
     def commit(self, jobs: Sequence[Job], group: Group) -> None:
         """Crops and records of some jobs, to the disk; StorageError if that fails.
 
-        An input that was skipped keeps the record that it has.
+        An input that was skipped, or whose crop was changed by somebody, keeps the record that it has.
         """
         pairs = zip(jobs, group.records, strict=True)
-        new = [(job, record) for job, record in pairs if record.status != "skipped"]
+        new = [(job, record) for job, record in pairs if record.status != "skipped" and not _is_theirs(record)]
         by_home = _by_home([job for job, _ in new])
         for home, targets in by_home.items():
             self._announced[home] |= targets
@@ -91,8 +91,7 @@ class Ledger:
             record.source.relative = relative_text(job.source.path, job.record.parent)
             if record.output is not None:
                 record.output.relative = relative_text(job.target, job.record.parent)
-            is_theirs = record.error is not None and record.error.type == OutputExistsError.__name__
-            if record.status == "failed" and job.is_made and not is_theirs:
+            if record.status == "failed" and job.is_made:
                 record.stale = relative_text(job.target, job.record.parent)
         lines = [record.to_json() + b"\n" for _, record in new]
         if self._file is None:
@@ -105,6 +104,11 @@ class Ledger:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StorageError(f"cannot write {self._file.name}: {error.strerror}") from error
+
+
+def _is_theirs(record: Record) -> bool:
+    """What would have been replaced is no longer what the record of an earlier run says."""
+    return record.error is not None and record.error.type == OutputExistsError.__name__
 
 
 def _by_home(jobs: Sequence[Job]) -> dict[Path, set[str]]:
@@ -128,11 +132,15 @@ def _chosen_lines(path: Path, numbers: set[int]) -> Iterator[bytes]:
 
 
 def _open_to_append(path: Path) -> FileIO:
-    """The file, without a last line that is not whole."""
+    """The file, without a last line that is torn; one that lacks nothing but its end gets that."""
     try:
         file = path.open("a+b", buffering=0)  # closing it after a failure has nothing left to fail with
         whole = _whole_lines(file)
-        if whole < file.seek(0, os.SEEK_END):
+        file.seek(whole)
+        rest = file.readall()
+        if is_record(rest):
+            file.write(b"\n")
+        elif rest:
             file.truncate(whole)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -4,18 +4,13 @@ Memory does not grow with the number of inputs: a few images are decoded ahead w
 written is committed together with its records by `ledger`.
 """
 
-import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
-import msgspec
-
-from stn_cli.checkpoints import Checkpoint
 from stn_cli.engines.engine import Engine, Located, Location, Small, small_copy
-from stn_cli.errors import DeviceError, OutputExistsError, StnError, StorageError
+from stn_cli.errors import DeviceError, StorageError
 from stn_cli.images import (
     FORMAT_OF_SUFFIX,
     SHRINKS,
@@ -34,28 +29,14 @@ from stn_cli.images import (
     withdraw,
 )
 from stn_cli.rectify.crop import Decision, decide, render, shrink_at_first, shrink_for
-from stn_cli.rectify.finished import digest, job_key
 from stn_cli.rectify.options import RectifyOptions
+from stn_cli.rectify.outcome import Group, Provenance, failed, failed_record, output_record, skipped_record
 from stn_cli.rectify.plan import Job
-from stn_cli.rectify.record import (
-    ErrorRecord,
-    ModelRecord,
-    OutputRecord,
-    Record,
-    SourceRecord,
-    complete,
-    describe_all,
-    path_text,
-    source_record,
-)
+from stn_cli.rectify.record import Record, complete, describe_all, source_record
 from stn_cli.sampling.warp import Reading
 
 _BATCH_BYTES = 128 << 20
 """Pixels of one batch at most, but for a single image that is larger."""
-_AFFECTING = (
-    *("size", "height", "resample", "fill", "format", "quality", "optimize"),
-    *("min_confidence", "always", "max_pixels", "salvage", "head"),
-)
 
 
 class Decoded(NamedTuple):
@@ -82,50 +63,6 @@ class Ready(NamedTuple):
     described: Mapping[str, Any]
     shrunk: int
     reading: Reading | None
-
-
-class Group(NamedTuple):
-    """The records of some jobs, in their order, and their crops, which have yet to take their names.
-
-    Attributes:
-        warnings: what a person should know of the run.
-    """
-
-    records: list[Record]
-    staged: list[Staged]
-    warnings: list[str]
-
-
-class Provenance(NamedTuple):
-    """By what a crop is made, beside its image."""
-
-    model: ModelRecord
-    options_sha256: str
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, options: RectifyOptions) -> "Provenance":
-        model = ModelRecord(name=checkpoint.header.name, sha256=checkpoint.sha256)
-        return cls(model, options_digest(options))
-
-    def why_left(self, job: Job, options: RectifyOptions) -> str | None:
-        """Why a run leaves an input as it is, or None; reads it where an earlier run is known to have finished it.
-
-        Raises ImageError if it cannot be read, and OutputExistsError if somebody has changed the crop since.
-        """
-        if job.exists and options.on_exists == "skip":
-            there = job.target if os.path.lexists(job.target) else job.record
-            return f"{path_text(there)} exists already"
-        if job.key is None:
-            return None
-        made = job_key(read_file(job.source.path).sha256, self.model.sha256, self.options_sha256)
-        if made == job.key:
-            return "an earlier run did the same"
-        if options.on_exists == "overwrite" or job.crop in (None, digest(read_file(job.target).sha256)):
-            return None
-        changed = f"{path_text(job.target)} is no longer what stn made there"
-        if options.on_exists == "skip":
-            return changed
-        raise OutputExistsError(changed, remedy="Move it away, or say --on-exists overwrite.")
 
 
 class Pipeline:
@@ -322,23 +259,6 @@ class _Here(Executor):
         return map(function, *arguments)
 
 
-def options_digest(options: RectifyOptions) -> str:
-    """SHA-256 of the options on which the content of a crop depends."""
-    chosen = {name: getattr(options, name) for name in _AFFECTING}
-    return hashlib.sha256(msgspec.json.encode(chosen, order="sorted")).hexdigest()
-
-
-def skipped_record(job: Job, reason: str | None) -> Record:
-    """Of an input that is left as it is."""
-    return Record(source=SourceRecord(path=path_text(job.source.path)), status="skipped", reason=reason)
-
-
-def failed_record(job: Job, origin: Provenance, error: Exception) -> Record:
-    """Of an input of which nothing is known but that it failed."""
-    source = SourceRecord(path=path_text(job.source.path))
-    return failed(Record(source=source, status="failed", **origin._asdict()), error)
-
-
 def _batches(decoded: Iterator[Decoded]) -> Iterator[list[Decoded]]:
     batch: list[Decoded] = []
     size = 0
@@ -358,24 +278,3 @@ def _shrunk(image: Image, decision: Decision) -> int:
         return 1
     most = min(image.shrunk, shrink_for(decision, image.size))
     return max(factor for factor in SHRINKS if factor <= most)
-
-
-def output_record(job: Job, size: tuple[int, ...], data: bytes) -> OutputRecord:
-    """Of a crop of (height, width) or (depth, height, width), in a file that holds `data`."""
-    *depth, height, width = size
-    return OutputRecord(
-        path=path_text(job.target),
-        sha256=hashlib.sha256(data).hexdigest(),
-        width=width,
-        height=height,
-        depth=depth[0] if depth else None,
-        format=job.format,
-    )
-
-
-def failed(record: Record, error: Exception) -> Record:
-    """The record of an input with what went wrong."""
-    message = str(error) if isinstance(error, StnError) else f"unexpected {type(error).__name__}: {error}"
-    record.status = "failed"
-    record.error = ErrorRecord(type=type(error).__name__, message=message)
-    return record

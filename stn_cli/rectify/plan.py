@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from stn_cli.images import (
     readable,
     remove_leftovers,
 )
+from stn_cli.images.discover import canonical_names
 from stn_cli.images.formats import FORMAT_OF_SUFFIX, RECORDS
 from stn_cli.images.volumes import VOLUME_OF_SUFFIX, VOLUME_SUFFIXES, volume_format
 from stn_cli.rectify.finished import Finished, read_finished, read_journal
@@ -37,7 +38,7 @@ class Job:
 
     Attributes:
         target, format, record: where its crop goes, in which format, and where its record goes.
-        exists: something is there that no earlier run is known to have made.
+        exists: something is there that this run must not take for its own.
         is_made: an earlier run is known to have made what is there.
         key: of what an earlier run made here, which stays if the run would make the same; see `finished.job_key`.
         crop: of that crop itself, as `finished.digest` has it.
@@ -95,7 +96,7 @@ def plan(inputs: Sequence[Path], options: RectifyOptions, dims: int = 2) -> Plan
     memory = _Memory(folder)
     choose = _volume_format if dims == 3 else _image_format
     jobs = [_job(source, options, memory, known, choose) for source in sources]
-    jobs = _inputs_alone(jobs, frozenset() if folder is None else frozenset(inputs))
+    jobs = _inputs_alone(jobs, () if folder is None else inputs)
     _refuse_collisions(jobs, options.out)
     existing = [job for job in jobs if job.exists]
     if existing and options.on_exists == "error":
@@ -115,13 +116,16 @@ def folder_of(out: Path | None) -> Path | None:
     return None if out.suffix.lower() in FORMAT_OF_SUFFIX.keys() | VOLUME_OF_SUFFIX.keys() else out
 
 
-def _inputs_alone(jobs: Sequence[Job], meant: Container[Path]) -> list[Job]:
+def _inputs_alone(jobs: Sequence[Job], meant: Sequence[Path]) -> list[Job]:
     """Without crops that an earlier run is known to have made beside others of them, but for those that are meant.
 
     Beside the inputs a shell's pattern names both; where the output folder is that of the inputs, both lie there.
     """
-    made = {job.target for job in jobs if not job.exists and job.target != job.source.path}
-    return [job for job in jobs if job.source.path not in made or job.source.path in meant]
+    canonical = canonical_names()
+    pairs = [(canonical(job.source.path), canonical(job.target)) for job in jobs]
+    made = {target for job, (source, target) in zip(jobs, pairs, strict=True) if not job.exists and target != source}
+    made.difference_update(map(canonical, meant))
+    return [job for job, (source, _) in zip(jobs, pairs, strict=True) if source not in made]
 
 
 def _refuse_collisions(jobs: Sequence[Job], out: Path | None) -> None:

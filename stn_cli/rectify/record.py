@@ -93,9 +93,12 @@ class LabelRecord(msgspec.Struct, kw_only=True):
     confidence: float
 
 
-class ErrorRecord(msgspec.Struct, kw_only=True):
+class ErrorRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What failed and why; what to do next, where that is known."""
+
     type: str
     message: str
+    remedy: str | None = None
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from stn_cli.images.channels import grey
 from stn_cli.images.volumes import Volume, Voxels, decode_volume, encode_volume
 from stn_cli.rectify.crop import Decision, natural_size, why_not
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.pipeline import Group, Provenance, failed, failed_record, output_record, skipped_record
+from stn_cli.rectify.outcome import Group, Provenance, failed, failed_record, output_record, skipped_record
 from stn_cli.rectify.plan import Job
 from stn_cli.rectify.record import Record, SourceRecord, complete, describe_all, path_text
 from stn_cli.sampling.kinds import LONGEST_SHOWN

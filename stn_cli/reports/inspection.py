@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 
 from stn_cli.engines.engine import Engine, small_copy
-from stn_cli.errors import ImageError, UsageError
+from stn_cli.errors import UsageError
 from stn_cli.geometry import Transform, crop_size, outline, pixel_points
 from stn_cli.images import Pixels, Size, decode
 from stn_cli.rectify.crop import Decision, decide, render
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.pipeline import options_digest
+from stn_cli.rectify.outcome import options_digest
 from stn_cli.rectify.record import (
     ModelRecord,
     Point,
@@ -84,10 +84,7 @@ def inspect(path: Path, engine: Engine, options: RectifyOptions) -> Inspection:
             f"{engine.checkpoint.name} is a model of volumes, and a picture shows none",
             remedy="stn rectify writes what it finds in a volume into its record.",
         )
-    try:
-        image = decode(path, max_pixels=options.max_pixels)
-    except ImageError as error:
-        raise ImageError(f"{path} {error}", remedy="Repair the file, or name another.") from error
+    image = decode(path, max_pixels=options.max_pixels)
     source_size, header = image.pixels.shape[:2], engine.checkpoint.header
     located = engine.locate([small_copy(image.pixels)], [source_size])
     (location,) = located

@@ -129,6 +129,19 @@ def test_the_command_imports_and_rectifies(tmp_path):
     assert again.returncode == 6
 
 
+@pytest.mark.parametrize(("content", "code"), [(None, 8), (b"not a file of torch", 5), ("program", 5)])
+def test_weights_that_are_none_are_refused_and_nobody_is_told_to_trust_them(tmp_path, content, code):
+    file = tmp_path / "net.pth"
+    if content == "program":
+        torch.save(foreign.tutorial(), file)  # the whole module: reading it runs what its author wrote
+    elif content is not None:
+        file.write_bytes(content)
+    run = stn("models", "import", "net.pth", "--layout", "pytorch-tutorial", "-o", "mine", cwd=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert "weights_only" not in run.stderr
+    assert not (tmp_path / "mine").exists()
+
+
 def test_the_command_passes_on_what_it_is_told(tmp_path):
     torch.save(foreign.perturbed(foreign.tutorial()).state_dict(), tmp_path / "net.pth")
     told = ["--mean", 0.3, "--deviation", 0.2, "--align-corners", "--name", "theirs", "--input", "28x28"]

@@ -214,7 +214,9 @@ def test_bad_files_fail_alone(tmp_path):
     assert {name: record["status"] for name, record in found.items()} == dict.fromkeys(bad, "failed") | {
         "good.png": "done"
     }
-    assert all(found[name]["error"]["message"] for name in bad)
+    assert all(found[name]["error"]["message"] and found[name]["error"]["remedy"] for name in bad)
+    assert "--salvage" in found["cut.jpg"]["error"]["remedy"]
+    assert run.stderr.count(found["cut.jpg"]["error"]["remedy"]) == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.png", "theta.jsonl"]
     assert "Traceback" not in run.stderr
     assert "NaN" not in (tmp_path / "out" / "theta.jsonl").read_text()

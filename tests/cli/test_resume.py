@@ -170,22 +170,30 @@ def test_of_a_doubled_line_the_last_counts_and_stays(folder):
     assert path.read_bytes().splitlines(keepends=True) == lines
 
 
-def test_a_crop_that_somebody_changed_is_not_replaced(folder):
+@pytest.mark.parametrize("content", [b"corrected by hand", b""])
+@pytest.mark.parametrize("height", [(), ("--height", "20")])
+def test_a_crop_that_was_changed_is_not_replaced_and_not_taken_for_done(folder, content, height):
     assert go(folder).returncode == 0
+    records = (folder / "out" / "theta.jsonl").read_bytes()
     mine = folder / "out" / ROTATED[0].name
-    mine.write_bytes(b"corrected by hand")
-    run = go(folder, "--height", "20")
-    assert run.returncode == 3
-    assert "is no longer what stn made there" in run.stderr
-    assert mine.read_bytes() == b"corrected by hand"
-    assert f"{len(ROTATED) - 1} done" in run.stderr
-    again = go(folder, "--height", "20")
-    assert (again.returncode, mine.read_bytes()) == (6, b"corrected by hand")
-    assert go(folder, "--height", "20", "--on-exists", "skip").returncode == 0
-    assert mine.read_bytes() == b"corrected by hand"
-    assert go(folder, "--height", "20", "--on-exists", "overwrite").returncode == 0
-    with Image.open(mine) as crop:
-        assert crop.height == 20
+    made = mine.read_bytes()
+    mine.write_bytes(content)
+    for others in ("done" if height else "skipped", "skipped"):
+        run = go(folder, *height)
+        assert run.returncode == 3
+        assert "is no longer what stn made there" in run.stderr
+        assert f"{len(ROTATED) - 1} {others}" in run.stderr
+        assert mine.read_bytes() == content
+    assert go(folder, *height, "--on-exists", "skip").returncode == 0
+    assert mine.read_bytes() == content
+    line = records.splitlines(keepends=True)[0]
+    assert line in (folder / "out" / "theta.jsonl").read_bytes()  # what is known of it stays
+    assert go(folder, *height, "--on-exists", "overwrite").returncode == 0
+    if height:
+        with Image.open(mine) as crop:
+            assert crop.height == 20
+    else:
+        assert mine.read_bytes() == made
 
 
 def test_what_stn_did_not_make_is_not_replaced(folder):
@@ -414,6 +422,25 @@ def test_crops_of_another_format_may_lie_among_the_inputs(folder):
     assert f"{len(ROTATED)} inputs: {len(ROTATED)} skipped" in run.stderr
     shutil.copy(SAMPLES / "cluttered-1.png", folder / "in")
     assert "1 done" in rectify("in", "-o", "in", "--format", "webp", cwd=folder).stderr
+
+
+@pytest.mark.parametrize(("inputs", "out"), [("in", "{}/in"), ("{}/in", "in"), ("in", "../{}/in"), ("in/../in", "in")])
+def test_the_folder_of_the_inputs_is_that_however_it_is_spelled(folder, inputs, out):
+    for _ in range(2):
+        names = (name.format(folder if name.startswith("{") else folder.name) for name in (inputs, out))
+        run = rectify(next(names), "-o", next(names), "--format", "webp", cwd=folder)
+        assert run.returncode == 0, run.stderr
+    assert f"{len(ROTATED)} inputs: {len(ROTATED)} skipped" in run.stderr
+
+
+def test_a_record_that_lacks_but_the_end_of_its_line_stays(folder):
+    assert go(folder).returncode == 0
+    path = folder / "out" / "theta.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before[:-1])
+    for _ in range(2):
+        assert f"{len(ROTATED)} skipped" in go(folder).stderr
+        assert path.read_bytes() == before
 
 
 def test_a_crop_that_would_be_replaced_by_another_is_not_dropped_in_silence(folder):

@@ -46,6 +46,16 @@ def test_what_is_neither_a_path_nor_an_array_is_refused(model, image):
         model(image)
 
 
+def test_an_image_that_cannot_be_read_is_named(model, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(SURE.read_bytes()[:200])
+    for path, reason in ((tmp_path / "gone.png", "no such file"), (cut, "is truncated")):
+        with pytest.raises(ImageError, match=reason) as raised:
+            model(path)
+        assert str(raised.value).startswith(f"{path} ")
+        assert "theta.jsonl" not in raised.value.remedy
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 5, 0), (4, 5, 5), (2, 4, 5, 3), (0, 5)])
 def test_pixels_of_another_shape_are_refused(model, shape):
     with pytest.raises(ImageError, match="shape"):

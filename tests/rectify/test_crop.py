@@ -24,7 +24,7 @@ from stn_cli.geometry import (
 )
 from stn_cli.rectify.crop import Decision, decide, natural_size, strays, with_margin
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.pipeline import options_digest
+from stn_cli.rectify.outcome import options_digest
 from stn_cli.rectify.record import describe, describe_all
 from stn_cli.sampling.warp import readings
 from tests.geometry.examples import PLANAR, example
