@@ -5,17 +5,28 @@ import math
 import os
 from pathlib import Path
 
+import cv2
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stn_cli.cli.parsing import parse_fill, parse_most_errors, parse_size
 from stn_cli.errors import UsageError
+from stn_cli.geometry import Projective, quality
 from stn_cli.images.formats import RECORDS
 from stn_cli.rectify.finished import job_key, last_lines, read_finished
 from stn_cli.rectify.options import RectifyOptions
-from stn_cli.rectify.record import ErrorRecord, ModelRecord, OutputRecord, Record, SourceRecord, path_text
+from stn_cli.rectify.record import (
+    ErrorRecord,
+    ModelRecord,
+    OutputRecord,
+    Record,
+    SourceRecord,
+    path_text,
+    quality_record,
+)
 
 DIGEST = st.text("0123456789abcdef", min_size=64, max_size=64)
 NAME = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name and b"/" not in name)
@@ -134,3 +145,15 @@ def test_a_record_is_json_without_nan_and_found_again(
     assert finished.output == "out"
     assert finished.key == (None if status == "failed" else job_key(source, model, options))
     assert last_lines(path) == [1, 2]  # the torn line is of no input that is known
+
+
+def test_quality_is_that_of_a_homography():
+    transform = Projective(np.array([1.0, 0, 0.5, 0, 1, 0, 0.3, 0]))
+    axis = (2 * np.arange(17) + 1) / 17 - 1
+    points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(1, -1, 2)
+    matrix = np.array([[1.0, 0, 0.5], [0, 1, 0], [0.3, 0, 1]])
+    there = cv2.perspectiveTransform(points, matrix)[0]
+    determinants = np.linalg.det(matrix) / (points[0] @ [0.3, 0] + 1) ** 3
+    said = quality_record(quality(transform))
+    assert said.out_of_frame == pytest.approx(np.mean(np.abs(there).max(axis=1) > 1), abs=1e-4)
+    assert (said.jacobian_min, said.jacobian_max) == pytest.approx((determinants.min(), determinants.max()))

@@ -21,6 +21,7 @@ from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
 from stn_cli.training.objectives import box_around, direction, point_errors
 from stn_cli.training.starts import disturbed
+from stn_cli.training.text import samples
 from stn_cli.training.text.config import TextConfig, TextScene
 from stn_cli.training.text.content import random_text, vocabulary
 from stn_cli.training.text.drawing import draw_word
@@ -105,6 +106,27 @@ def test_the_fiducials_surround_the_ink(scene):
     assert np.median(overlaps) > 0.7
 
 
+@pytest.mark.parametrize("name", SCENES)
+def test_the_fiducials_lie_as_the_word_reads(name):
+    ink = np.zeros((HEIGHT, 4 * HEIGHT), np.uint8)  # a stem on the left, a bar along the top, a dot at the lower right
+    ink[:, : HEIGHT // 2] = ink[: HEIGHT // 3] = ink[-2:, -2:] = 255
+    plain = np.full((1, 224, 224), 128, np.uint8)
+    word = cv2.resize(ink, (96, 24), interpolation=cv2.INTER_AREA).astype(float)
+    flips = {"as it is": word, "mirrored": word[:, ::-1], "upside down": word[::-1], "turned": word[::-1, ::-1]}
+    along = np.linspace(0, 9, 96)
+    down = np.linspace(0, 1, 24)[:, None]
+    best = []
+    for seed in range(20):
+        drawn = draw_word(np.random.default_rng(seed), [Mask("F", ink)], plain, SCENES[name], 96)
+        points = ((drawn.fiducials + 1) * 48 - 0.5).reshape(2, 10, 2)
+        upper, lower = (np.stack([np.interp(along, range(10), row[:, i]) for i in (0, 1)]) for row in points)
+        x, y = ((1 - down) * upper[i] + down * lower[i] for i in (0, 1))
+        read = cv2.remap(drawn.canvas, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+        likeness = {key: abs(np.corrcoef(read.ravel(), flip.ravel())[0, 1]) for key, flip in flips.items()}
+        best.append(max(likeness, key=likeness.get))
+    assert best.count("as it is") >= 17, best
+
+
 def test_a_sample_is_a_function_of_its_generator(font):
     masks, textures = render_masks([font], WORDS, 32, 7, 1), render_textures(8, 7)
     a, b, c = (draw_word(np.random.default_rng(s), masks, textures, SCENES["curved"], 64) for s in (3, 3, 4))
@@ -153,6 +175,15 @@ def test_a_held_out_font_is_not_drawn_like_one_trained_on(font, tmp_path):
     trained, others = held_out(copies, 0.5)
     assert 0 < len(trained) < len(copies)
     assert others == []
+
+
+def test_words_are_trained_on_or_held_out(font, tmp_path, monkeypatch):
+    words = ["".join(chr(97 + int(digit)) for digit in f"{number:03d}") for number in range(100)]
+    (tmp_path / "words").write_text("\n".join(words))
+    monkeypatch.setattr(samples, "held_out", lambda fonts, _: (list(fonts), list(fonts)))
+    found = read_lettering([font.parent], TextConfig(words=str(tmp_path / "words"), scenes=(SCENES["any"],)))
+    assert sorted(found.words + found.held_out_words) == sorted(words)
+    assert len(found.held_out_words) == 5
 
 
 @pytest.mark.parametrize("words", ["missing", "few"])

@@ -7,19 +7,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from stn_cli.errors import DivergedError, StorageError, UsageError
 from stn_cli.geometry import Projective, grid, outline
 from stn_cli.networks.config import LocalizerConfig, TransformConfig
+from stn_cli.training import loop
+from stn_cli.training.api import plan
 from stn_cli.training.config import Scene, TrainConfig, read_config
 from stn_cli.training.data import prepare
 from stn_cli.training.examples import Dataset, Examples
 from stn_cli.training.finish import export
 from stn_cli.training.loop import Trainer
+from stn_cli.training.samples import batches
 from stn_cli.training.scenes import draw
 from stn_cli.training.seams import is_seamless
 from stn_cli.training.validation import validate
+from stn_cli.training.watching import Watcher
 from tests.training.said import Said
 
 STAGE = LocalizerConfig(
@@ -257,6 +262,74 @@ def test_other_data_does_not_resume(tmp_path, changed):
         Trainer(settings, prepare(other, settings), tmp_path, workers=0).train()
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert Trainer(settings, prepare(uprights(), settings), tmp_path, workers=0).train()
+
+
+def test_the_rate_reaches_the_optimizer(tmp_path):
+    """Adam's first step moves a weight by the rate (Kingma & Ba 2015, section 2.1)."""
+    settings = config(warmup=5, steps=40, localizer_scale=0.1, weight_decay=0.0, learning_rate=1e-2)
+    trainer = Trainer(settings, data(settings), tmp_path, workers=0)
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.one_step(next(iter(batches(trainer.data.training, 8, workers=0))))
+    moved = {
+        name: float((weight.detach() - before[name]).abs().max()) for name, weight in trainer.model.named_parameters()
+    }
+    for name, way in moved.items():
+        rate = 1e-2 / 5 * (0.1 if name.startswith("transformer.") else 1.0)
+        assert way <= rate * 1.001, name
+        if name.endswith(("head.bias", "layers.5.bias")):
+            assert way == pytest.approx(rate, rel=0.01), name
+
+
+def test_the_average_of_the_weights_is_kept(tmp_path):
+    settings, states = config(steps=6, validate_every=6, ema=0.5), []
+
+    class Keeper(Watcher):
+        def stepped(self, trainer, means):
+            states.append(weights(trainer))
+
+    trainer = Trainer(settings, data(settings), tmp_path, workers=0)
+    trainer.train(Keeper())
+    for name, last in states[-1].items():
+        if last.is_floating_point():
+            expected = states[0][name].double()
+            for number, state in enumerate(states[1:], 1):
+                decay = min(0.5, (1 + number) / (10 + number))
+                expected = decay * expected + (1 - decay) * state[name].double()
+            torch.testing.assert_close(trainer.best_weights[name].double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_weights_are_kept(tmp_path, monkeypatch):
+    scores, seen, measure = iter([0.2, 0.9, 0.5]), [], loop.validate
+
+    def scored(model, *args, **more):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return dataclasses.replace(measure(model, *args, **more), score=next(scores))
+
+    monkeypatch.setattr(loop, "validate", scored)
+    settings = config(steps=6, validate_every=2)
+    trainer = Trainer(settings, data(settings), tmp_path, workers=0)
+    trainer.train()
+    assert trainer.best_step == 4
+    assert all(torch.equal(trainer.best_weights[name], value) for name, value in seen[1].items())
+    assert any(not torch.equal(value, seen[2][name]) for name, value in seen[1].items())
+
+
+def pngs(root, names):
+    for level, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 20), level).save(root / name)
+
+
+def test_what_is_said_of_the_data_reaches_it(tmp_path):
+    names = [f"{kind}/{track}_{frame}.png" for kind in "ab" for track in range(6) for frame in range(6)]
+    pngs(tmp_path, names)
+    source = plan([tmp_path], {"group_by": r"^(\w/\d)_", "validation_share": 0.5}).source
+    train, validation = ({name.partition("_")[0] for name in part.names} for part in (source.train, source.validation))
+    assert not train & validation
+    assert len(source.validation) > 12
+    table = "".join(f"{name},{'xy'[number % 2]}\n" for number, name in enumerate(names))
+    (tmp_path / "gt.csv").write_text(f"file,class\n{table}")
+    assert plan([tmp_path], {"labels": "gt.csv"}).source.classes == ("x", "y")
 
 
 def test_another_class_is_other_data(tmp_path):
