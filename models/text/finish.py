@@ -1,9 +1,10 @@
-"""From the run to the bundled model: it gets its habits, and loses the hidden units that never fire.
+"""From a run to a model as it is bundled: it gets its habits, and loses the hidden units that never fire.
 
     python models/text/finish.py /usr/share/fonts runs/text models/text
 
 Rectifiers die in training: a unit that is silent on all of 4,096 samples says nothing. Without those of the first two
-nets the checkpoint stays below 8 MB, and finds what it found before.
+nets the checkpoint stays below 8 MB, and finds what it found before. It ran after the third part, from whose weights
+the fourth began, and after that.
 """
 
 import sys
