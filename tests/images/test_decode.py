@@ -2,6 +2,7 @@ import hashlib
 import io
 import itertools
 import random
+import re
 import struct
 import threading
 import warnings
@@ -398,9 +399,8 @@ def test_jpeg_tables(read, quality, subsampling):
     ],
 )
 def test_reasons(read, tmp_path, data, reason):
-    with pytest.raises(ImageError, match=f"^{reason}") as caught:
+    with pytest.raises(ImageError, match=rf"^{re.escape(str(tmp_path))}/image\.png {reason}") as caught:
         read(data)
-    assert str(tmp_path) not in str(caught.value)
     assert "BytesIO" not in str(caught.value)
 
 
