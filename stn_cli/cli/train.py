@@ -136,8 +136,8 @@ def train(
         if not quiet and os.environ.get("RANK", "0") == "0":  # the first of several processes speaks for all
             for line in understood(planned):
                 say(line)
-        check(planned, out, baseline=baseline)
         if dry_run:
+            check(planned, out, baseline=baseline)
             if planned.config.text is None and not quiet:  # words would have to be rendered first
                 say(f"time       {_time_needed(planned)}{', and less again for the baseline' if baseline else ''}")
             return
