@@ -49,9 +49,9 @@ def rectify(
     ] = None,
     height: Annotated[int | None, typer.Option(help="Of every crop, in pixels; its width follows.")] = None,
     resample: Annotated[
-        Literal["auto", "bilinear", "bicubic", "nearest"],
-        typer.Option(help="auto: bilinear, anti-aliased where it shrinks."),
-    ] = "auto",
+        Literal["sharp", "auto", "bilinear", "bicubic", "nearest"],
+        typer.Option(help="sharp: bicubic, anti-aliased where it shrinks; auto: the same, but bilinear."),
+    ] = "sharp",
     fill: Annotated[str, typer.Option(help="Beyond the image: 'border' continues it; or a colour.")] = "border",
     format: Annotated[
         str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm; npy or tiff. Default: as the input.")

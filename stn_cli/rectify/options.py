@@ -41,7 +41,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     out: Path | None = None
     size: tuple[int, ...] | None = None
     height: int | None = None
-    resample: Resample = "auto"
+    resample: Resample = "sharp"
     fill: Fill = "border"
     format: str | None = None
     quality: int | None = None

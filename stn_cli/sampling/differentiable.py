@@ -7,8 +7,8 @@ from torch import Tensor
 from stn_cli.annotations import Float, Int64, Num
 from stn_cli.geometry import Transform, grid
 from stn_cli.geometry.arrays import like
-from stn_cli.sampling.footprint import Footprint, fill_values, footprint, footprints
-from stn_cli.sampling.kinds import Fill, Resample
+from stn_cli.sampling.footprint import Footprint, fill_values, footprint, footprints, interpolation
+from stn_cli.sampling.kinds import ANTI_ALIASED, Fill, Resample
 
 
 def sample(
@@ -26,8 +26,8 @@ def sample(
         image: batch of images (b, c, h, w) or volumes (b, c, d, h, w), any real values.
         transform: output → input, θ (b, dof) or (dof,) for the whole batch; differentiable with respect to both.
         size: (height, width), or (depth, height, width), of the crop.
-        resample: `auto` is bilinear, anti-aliased by the local footprint; `bilinear`, `bicubic` (images only) and
-            `nearest` read one point for every pixel.
+        resample: `auto` is bilinear, anti-aliased by the local footprint; `sharp` likewise, and of images bicubic where
+            nothing shrinks; `bilinear`, `bicubic` (images only) and `nearest` read one point for every pixel.
         fill: what lies outside the image.
         plan: of the anti-aliased reading, for all images alike; None: as each image needs it, whatever the others do.
 
@@ -37,7 +37,7 @@ def sample(
     Raises:
         UsageError: there are neither one nor as many fill values as channels.
     """
-    if resample != "auto":
+    if resample not in ANTI_ALIASED:
         plan = Footprint(0, (1,) * len(size))
     if plan is not None:
         return _read(image, transform, size, plan, resample, fill)
@@ -85,7 +85,7 @@ def _read(
         crop = F.grid_sample(
             source,
             points,
-            mode=resample if resample != "auto" else "bilinear",
+            mode=interpolation(resample, plan),
             padding_mode="border" if fill == "border" else "zeros",
             align_corners=False,
         )

@@ -7,6 +7,7 @@ first shrunk by area averages to a pyramid level still finer than the crop, then
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from stn_cli.annotations import Float64, Int, Num
 from stn_cli.errors import UsageError
 from stn_cli.geometry import Linear, Projective, Transform, grid
 from stn_cli.geometry.arrays import Array, detached, like, namespace, numpy_of
+from stn_cli.sampling.kinds import Resample
 
 _LATTICE_POINTS = 17
 _FINER_THAN_CROP = 4.0
@@ -38,6 +40,16 @@ class Footprint:
 
 
 POINTWISE = Footprint(0, (1, 1))
+
+
+def interpolation(resample: Resample, plan: Footprint) -> Literal["bilinear", "bicubic", "nearest"]:
+    """How every reading of a plan takes its value between pixels; of volumes, `sharp` is no more than `auto`."""
+    match resample:
+        case "sharp":
+            return "bicubic" if plan == POINTWISE else "bilinear"
+        case "auto":
+            return "bilinear"
+    return resample
 
 
 def footprint(transform: Transform, source_size: tuple[int, ...], output_size: tuple[int, ...]) -> Footprint:

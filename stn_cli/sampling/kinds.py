@@ -2,11 +2,14 @@
 
 from typing import Literal
 
-Resample = Literal["auto", "bilinear", "bicubic", "nearest"]
+Resample = Literal["sharp", "auto", "bilinear", "bicubic", "nearest"]
+"""`auto` is bilinear, and averages where a pixel of the crop covers several of the source; `sharp` does so, too, and is
+bicubic where it covers one or less. The others read one point for every pixel."""
 Fill = Literal["border"] | tuple[float, ...]
 """What lies outside the source: its border pixels continued, or one value a channel (a single value serves all)."""
 
-RESAMPLES: tuple[Resample, ...] = ("auto", "bilinear", "bicubic", "nearest")
+RESAMPLES: tuple[Resample, ...] = ("sharp", "auto", "bilinear", "bicubic", "nearest")
+ANTI_ALIASED: tuple[Resample, ...] = ("sharp", "auto")
 
 LONGEST_SIDE = 32_766
 """Of a crop, in pixels: OpenCV counts them in 16 bits."""

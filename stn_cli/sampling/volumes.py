@@ -10,7 +10,7 @@ from stn_cli.geometry import Affine3d
 from stn_cli.geometry.arrays import like
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.footprint import footprint
-from stn_cli.sampling.kinds import Fill, Resample
+from stn_cli.sampling.kinds import ANTI_ALIASED, Fill, Resample
 
 _SLAB_VOXELS = 1 << 22
 """Of a crop that are read at once: some 100 bytes each are needed on the way."""
@@ -55,7 +55,7 @@ def crop(
     wide = _wide(voxels)
     source = torch.from_numpy(voxels.astype(wide))[None, None]
     whole = Affine3d(torch.from_numpy(np.asarray(transform.theta, wide)))
-    plan = footprint(whole, voxels.shape, size) if resample == "auto" else None
+    plan = footprint(whole, voxels.shape, size) if resample in ANTI_ALIASED else None
     made = np.empty(size, voxels.dtype)
     thickness = max(1, _SLAB_VOXELS // (size[1] * size[2] * (1 if plan is None else int(np.prod(plan.readings)))))
     for first in range(0, size[0], thickness):

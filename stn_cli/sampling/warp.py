@@ -17,13 +17,13 @@ from stn_cli.sampling.footprint import (
     Footprint,
     fill_values,
     footprints,
+    interpolation,
     weighted_fill,
 )
-from stn_cli.sampling.kinds import LONGEST_SIDE, Fill, Resample
+from stn_cli.sampling.kinds import ANTI_ALIASED, LONGEST_SIDE, Fill, Resample
 from stn_cli.sampling.lattice import Knots, between, lattices
 
-_INTERPOLATION = {
-    "auto": cv2.INTER_LINEAR,
+_FLAGS = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST,
@@ -153,7 +153,7 @@ def _prepared(
     transforms: Transform, sources: Sequence[tuple[int, ...]], sizes: Sequence[tuple[int, ...]], resample: Resample
 ) -> list[Reading]:
     """The readings of a batch."""
-    plans = footprints(transforms, sources, sizes) if resample == "auto" else [POINTWISE] * len(sizes)
+    plans = footprints(transforms, sources, sizes) if resample in ANTI_ALIASED else [POINTWISE] * len(sizes)
     matrices: Sequence[np.ndarray | None] = [None] * len(plans)
     knots: Sequence[Knots | None] = [None] * len(plans)
     if isinstance(transforms, Linear):
@@ -167,20 +167,20 @@ def _prepared(
 
 def _warped(pixels: np.ndarray, where: Reading, resample: Resample, border: Border) -> np.ndarray:
     """The crop of whole pixels without alpha, or with colours weighted by it."""
-    plan, size = where.plan, where.size
+    plan, size, flags = where.plan, where.size, _FLAGS[interpolation(resample, where.plan)]
     level, extent = _shrunk(pixels, plan.level, border), _extent(pixels.shape[:2], plan)
     if max(size) > LONGEST_SIDE:
         raise ImageError(f"a crop with a side of more than {LONGEST_SIDE} pixels cannot be made")
     readings = (plan.readings[0], min(plan.readings[1], LONGEST_SIDE // size[1]))
     rows = max(1, min(_STRIP_READINGS // (size[1] * math.prod(readings)), LONGEST_SIDE // readings[0]))
-    if readings == (1, 1) and _is_by_matrix(where, level, resample):
+    if readings == (1, 1) and _is_by_matrix(where, level, flags):
         rows = size[0]  # nothing is held but the crop itself
     crop = np.empty((*size, level.shape[2]), level.dtype)
     for strip in _strips(size[0], rows):
         if readings == (1, 1):
-            _read(level, where, strip, readings, extent, resample, border, into=crop[strip])
+            _read(level, where, strip, readings, extent, flags, border, into=crop[strip])
         else:
-            fine = _read(level, where, strip, readings, extent, resample, border)
+            fine = _read(level, where, strip, readings, extent, flags, border)
             cv2.resize(fine, crop[strip].shape[1::-1], crop[strip], interpolation=cv2.INTER_AREA)
     return crop
 
@@ -196,15 +196,14 @@ def _read(
     rows: slice,
     readings: tuple[int, ...],
     extent: Float[np.ndarray, "2"],
-    resample: Resample,
+    flags: int,
     border: Border,
     into: np.ndarray | None = None,
 ) -> np.ndarray:
     """All readings of some rows of a crop; `extent` is the size of the source in the level's pixels."""
     size = (where.size[1] * readings[1], (rows.stop - rows.start) * readings[0])
-    flags = _INTERPOLATION[resample]
     outside: dict[str, Any] = {"borderMode": _border_mode(border), "borderValue": border or (0.0,)}
-    matrix = where.pixel_matrix(rows, readings, extent) if _is_by_matrix(where, level, resample) else None
+    matrix = where.pixel_matrix(rows, readings, extent) if _is_by_matrix(where, level, flags) else None
     if matrix is None:
         out = np.empty((size[1], size[0], level.shape[2]), level.dtype) if into is None else into
         values = _remap(level, where.positions(rows, readings, extent), flags, out, outside)
@@ -216,13 +215,13 @@ def _read(
     return found
 
 
-def _is_by_matrix(where: Reading, level: np.ndarray, resample: Resample) -> bool:
+def _is_by_matrix(where: Reading, level: np.ndarray, flags: int) -> bool:
     """Whether a matrix is enough, and no map of positions is needed.
 
     OpenCV's own kernels for matrices are as exact as its general one where they interpolate linearly, and only there.
     """
     is_in_reach = max(level.shape[:2]) <= LONGEST_SIDE
-    return where.matrix is not None and _INTERPOLATION[resample] == cv2.INTER_LINEAR and is_in_reach
+    return where.matrix is not None and flags == cv2.INTER_LINEAR and is_in_reach
 
 
 def _remap(

@@ -58,7 +58,8 @@ def test_engines_agree_on_crops_within_a_grey_level(engines, images, locations, 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("fill", ["border", (200.0, 90.0, 40.0, 120.0)])
-def test_engines_agree_on_every_kind_of_pixels(engines, locations, dtype, channels, fill):
+@pytest.mark.parametrize("resample", ["sharp", "auto"])
+def test_engines_agree_on_every_kind_of_pixels(engines, locations, dtype, channels, fill, resample):
     top = np.iinfo(dtype).max
     pixels = np.random.default_rng(0).integers(0, top, (60, 50, channels), endpoint=True).astype(dtype)
     if channels in (2, 4):
@@ -66,7 +67,7 @@ def test_engines_agree_on_every_kind_of_pixels(engines, locations, dtype, channe
     if fill != "border":
         fill = (*(value * top / 255 for value in fill[: channels - 1]), fill[3] * top / 255)
     transform = locations[0][0].transform
-    ours, theirs = (engine.crop(pixels, transform, (40, 40), "auto", fill).astype(float) for engine in engines)
+    ours, theirs = (engine.crop(pixels, transform, (40, 40), resample, fill).astype(float) for engine in engines)
     assert np.abs(ours - theirs).max() <= 1.1 * top / 255
 
 

@@ -92,7 +92,7 @@ def test_one_fill_value_serves_all_channels():
     assert torch.equal(crop, torch.full((2, 3, 2, 2), 0.25))
 
 
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic", "nearest"])
 def test_identity_changes_no_bit(resample):
     image = torch.rand(2, 3, 16, 32)
     assert torch.equal(sample(image, Affine.identity(image), (16, 32), resample=resample), image)

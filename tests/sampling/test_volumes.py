@@ -34,7 +34,7 @@ def test_a_fill_beyond_the_volume():
     np.testing.assert_allclose(ours, scipy_crop(volume, away, SIZE, mode="grid-constant", cval=7.0), atol=1e-4)
 
 
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "nearest"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "nearest"])
 @pytest.mark.parametrize("size", [SIZE, (3, 4, 2)])
 def test_slab_by_slab_is_as_all_at_once(monkeypatch, resample, size):
     volume = noise(SHAPE).astype(np.float64)

@@ -37,7 +37,7 @@ def both(pixels, transform, size, **options):
 
 @pytest.mark.parametrize("dtype", TOP)
 @pytest.mark.parametrize("name", PLANAR)
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic"])
 def test_agrees_with_the_differentiable_sampler_within_a_grey_level(dtype, name, resample):
     for (source, size), (fill, channels) in itertools.product(SIZES, [("border", 3), ((TOP[dtype] / 5,), 1)]):
         pixels = pixels_of(dtype, (*source, channels))
@@ -58,7 +58,7 @@ def test_nearest_agrees_but_on_the_line_between_two_pixels(name):
         np.testing.assert_array_equal(ours[decided], theirs[decided])
 
 
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", TOP)
 def test_identity_changes_no_bit(dtype, channels, resample):
@@ -71,7 +71,7 @@ def test_identity_changes_no_bit(dtype, channels, resample):
         np.testing.assert_array_equal(crop, pixels)
 
 
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic", "nearest"])
 def test_whole_pixel_shifts_move_pixels(resample):
     pixels = pixels_of(np.uint8, (19, 23, 3))
     shift = Translation(np.array([2 * 3 / 23, -2 * 5 / 19]))
@@ -92,6 +92,15 @@ def test_strips_join_without_a_seam(name, source, size, readings, monkeypatch):
     assert (difference > 0).mean() < 2e-3
 
 
+@pytest.mark.parametrize("name", ["affine", "projective", "ribbon 2x5"])
+@pytest.mark.parametrize(("size", "like"), [((90, 110), "bicubic"), ((11, 9), "auto")])
+def test_sharp_is_bicubic_where_nothing_shrinks_and_averages_where_something_does(name, size, like):
+    pixels = pixels_of(np.uint8, (60, 70, 3))
+    sharp, others = warp(pixels, example(name), size, resample="sharp"), {"bicubic", "auto", "bilinear"} - {like}
+    np.testing.assert_array_equal(sharp, warp(pixels, example(name), size, resample=like))
+    assert all(not np.array_equal(sharp, warp(pixels, example(name), size, resample=other)) for other in others)
+
+
 def half_red(dtype, channels):
     """Left half opaque without the first colour, right half fully transparent and full of it."""
     pixels = np.zeros((32, 32, channels), dtype)
@@ -103,7 +112,7 @@ def half_red(dtype, channels):
 
 @pytest.mark.parametrize("dtype", TOP)
 @pytest.mark.parametrize("channels", [2, 4])
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(32, 32), (50, 50), (5, 5)])
 def test_transparent_colour_does_not_bleed(dtype, channels, resample, size):
     crop = warp(half_red(dtype, channels), Translation(np.array([0.03, 0.0])), size, resample=resample)
@@ -146,7 +155,7 @@ def test_a_crop_beyond_what_opencv_can_address_is_refused():
         warp(np.zeros((2, 8, 1), np.uint8), Affine.identity(), (2, 40_000), resample="bilinear")
 
 
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("fill", ["border", (200.0,)])
 @pytest.mark.parametrize("shown", ["all of it, small", "a part", "a turned part"])
 def test_a_source_beyond_what_opencv_can_address_is_read_by_parts(resample, fill, shown):
@@ -183,7 +192,7 @@ def test_integers_are_sampled_as_they_are():
     torch.testing.assert_close(sample(pixels, Affine.identity(torch.zeros(0)), (4, 4)), pixels.float())
 
 
-@pytest.mark.parametrize("resample", ["auto", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("resample", ["sharp", "auto", "bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("width", [60, LONGEST_SIDE + 10])
 def test_a_large_crop_takes_little_more_memory_than_itself(resample, width):
     pixels, size = np.zeros((40, width, 1), np.uint8), (3000, 1000)
