@@ -3,8 +3,8 @@
     python -m benchmarks.cost
 
 Every command runs once to fill the caches of the file system, then ROUNDS times; the median counts. So do the passes:
-all localization nets of a model, as often as they repeat, on a batch of 64 in ONNX Runtime on all cores. Nothing else
-should be running.
+all localization nets of a model, as often as they repeat, on a batch of 64 in ONNX Runtime on all cores; and by itself
+a direction net, which is asked of a few lines alone. Nothing else should be running.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy as np
 from benchmarks.provenance import REPOSITORY, RESULTS, provenance, write_report
 from benchmarks.workloads import measure
 from stn_cli.checkpoints import Checkpoint, bundled_models
-from stn_cli.checkpoints.header import graph_names
+from stn_cli.checkpoints.header import DIRECTION, localizer_names
 from stn_cli.engines.onnx_engine import OnnxEngine
+from stn_cli.networks.config import Size
 
 IMAGE = REPOSITORY / "sample_images" / "words" / "arch.jpg"
 BATCH = 64
@@ -53,18 +54,23 @@ def run(arguments: list[str]) -> None:
         subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY)
 
 
-def milliseconds_a_crop(checkpoint: Checkpoint, rounds: int) -> float:
-    """Median of all localization passes of a model on a batch, by its length."""
-    engine, rng = OnnxEngine(checkpoint, os.cpu_count() or 1), np.random.default_rng(0)
-    passes = [
-        (graph, rng.random((BATCH, engine.model.channels, *stage.input_size), dtype=np.float32))
-        for graph, stage in zip(graph_names(engine.model), engine.model.stages, strict=False)  # a classifier is not one
-        for _ in range(stage.repeat)
-    ]
-    times = []
+def milliseconds_a_crop(checkpoint: Checkpoint, rounds: int) -> dict[str, float]:
+    """Medians of all localization passes of a model on a batch, and of that of its direction net, by the length."""
+    engine = OnnxEngine(checkpoint, os.cpu_count() or 1)
+    named = zip(localizer_names(engine.model), engine.model.stages, strict=True)
+    passes = {"localization": [(graph, stage.input_size) for graph, stage in named for _ in range(stage.repeat)]}
+    if engine.model.direction is not None:
+        passes["direction"] = [(DIRECTION, engine.model.direction.input_size)]
+    return {name: milliseconds(engine, some, rounds) for name, some in passes.items()}
+
+
+def milliseconds(engine: OnnxEngine, passes: list[tuple[str, Size]], rounds: int) -> float:
+    """Median of passes on a batch, one after another, by the length of the batch."""
+    rng, times = np.random.default_rng(0), []
+    shown = [(graph, rng.random((BATCH, engine.model.channels, *size), dtype=np.float32)) for graph, size in passes]
     for _ in range(rounds + 1):
         started = time.perf_counter()
-        for graph, views in passes:
+        for graph, views in shown:
             engine.infer(graph, views)
         times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[1:]) / BATCH
@@ -81,7 +87,7 @@ def main(argv: list[str]) -> None:
     for name, values in seconds.items():
         print(f"{name:32} {values['median']:.3f} s  ({values['least']:.3f} to {values['most']:.3f})")
     for name, size in sizes.items():
-        print(f"{name:32} {size / 1e6:.2f} MB, {passes[name]:.2f} ms a crop")
+        print(f"{name:32} {size / 1e6:.2f} MB", *(f"{net} {ms:.2f} ms" for net, ms in passes[name].items()))
     result = {"seconds": seconds, "milliseconds_a_crop": passes, "checkpoint_bytes": sizes}
     write_report(args.output, provenance("cost", argv) | result)
 

@@ -3,7 +3,8 @@
     python -m benchmarks.curves
 
 Every part of the training has its configuration and its log in `models/text/`; the parts are joined in order. What is
-held out is drawn as each part draws: more is turned in the third than before, and more is short in the fourth.
+held out is drawn as each part draws: more is turned in the third than before, more is short in the fourth, and in the
+last, in which the net for the direction learns alone, more again, on larger canvases.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PARTS = (
     ("first.toml", "first.jsonl"),
     ("second.toml", "second.jsonl"),
     ("third.toml", "third.jsonl"),
+    ("fourth.toml", "fourth.jsonl"),
     ("config.toml", "log.jsonl"),
 )
 MEASURES = {

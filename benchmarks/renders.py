@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stn_cli.training.text.config import TextConfig
 
 SEED = 20_240_101
+CANVAS = 96  # pixels along the longer side
 LARGE_ARC = 120  # degrees
 NEAR = 15
 RIGHT = 0.25  # heights of the text
@@ -56,18 +57,16 @@ def write_renders(fonts: Path, config: TrainConfig, folder: Path, count: int) ->
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     text = judged_text(config)
-    samples = held_out_samples(
-        read_lettering([fonts], text), text, canvas=config.canvas, seed=SEED, length=count, workers=1
-    )
+    samples = held_out_samples(read_lettering([fonts], text), text, canvas=CANVAS, seed=SEED, length=count, workers=1)
     rows = []
     for index in range(count):
         rng = np.random.default_rng((SEED, index))
         number = samples.random_scene(rng)
-        drawn = draw_word(rng, samples.masks, samples.textures, text.scenes[number], config.canvas)
+        drawn = draw_word(rng, samples.masks, samples.textures, text.scenes[number], CANVAS)
         height, width = drawn.size
-        top, left = (config.canvas - height) // 2, (config.canvas - width) // 2
+        top, left = (CANVAS - height) // 2, (CANVAS - width) // 2
         Image.fromarray(drawn.canvas[top : top + height, left : left + width]).save(folder / f"images/{index:05d}.png")
-        points = (drawn.fiducials + 1) * (config.canvas / 2) - (left, top)
+        points = (drawn.fiducials + 1) * (CANVAS / 2) - (left, top)
         rows.append(
             {
                 "scene": text.scenes[number].name,
@@ -157,7 +156,7 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     header = open_checkpoint(args.model).header
     config = msgspec.convert(header.training["config"], TrainConfig)
-    drawn = hashlib.sha256(msgspec.json.encode((judged_text(config), config.canvas, str(args.fonts)))).hexdigest()[:8]
+    drawn = hashlib.sha256(msgspec.json.encode((judged_text(config), CANVAS, str(args.fonts)))).hexdigest()[:8]
     folder = args.work / f"renders.{args.count}.{drawn}"
     rows = write_renders(args.fonts, config, folder, args.count)
     clear = legible(rows, folder, header.crop_margin, CachedReader(args.reader, args.work / "readings", 1))

@@ -36,7 +36,7 @@ from benchmarks.commands import stn_rectify
 from benchmarks.provenance import RESULTS, provenance, write_report
 from benchmarks.workloads import PHOTO, QUALITY, digit_files, measure, photo_files, pixels_of, show, word_files
 from stn_cli.checkpoints import open_checkpoint
-from stn_cli.checkpoints.header import graph_names
+from stn_cli.checkpoints.header import CLASSIFIER, localizer_names
 from stn_cli.engines.onnx_engine import OnnxEngine
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ def work_floor(job: tuple[list[Path], Path, str, tuple[int, int] | None]) -> flo
     files, out, model, size = job
     cv2.setNumThreads(1)
     engine = OnnxEngine(open_checkpoint(model))
-    graphs = graph_names(engine.model)
-    shapes = [(stage.input_size, stage.repeat) for stage in engine.model.stages]
-    shapes += [(engine.model.classifier.input_size, 1)] if engine.model.classifier else []
-    views = [np.zeros((BATCH, engine.model.channels, *size), np.float32) for size, _ in shapes]
+    named = zip(localizer_names(engine.model), engine.model.stages, strict=True)
+    passes = [(graph, stage.input_size) for graph, stage in named for _ in range(stage.repeat)]
+    passes += [(CLASSIFIER, engine.model.classifier.input_size)] if engine.model.classifier else []
+    views = [(graph, np.zeros((BATCH, engine.model.channels, *shape), np.float32)) for graph, shape in passes]
     started = time.perf_counter()
     for file in files:
         pixels = decode(file)
@@ -81,9 +81,8 @@ def work_floor(job: tuple[list[Path], Path, str, tuple[int, int] | None]) -> flo
         _, data = cv2.imencode(file.suffix, pixels, options)
         (out / file.name).write_bytes(data.tobytes())
     for _ in range(0, len(files), BATCH):
-        for graph, view, (_, repeat) in zip(graphs, views, shapes, strict=True):
-            for _ in range(repeat):
-                engine.infer(graph, view)
+        for graph, view in views:
+            engine.infer(graph, view)
     return time.perf_counter() - started
 
 

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -17,11 +17,12 @@ from safetensors.numpy import save as save_tensors
 from torch import Tensor, nn
 
 from stn_cli.annotations import Float
-from stn_cli.checkpoints.header import CLASSIFIER, READER, SCHEMA, Header, Metrics, graph_names
+from stn_cli.checkpoints.header import CLASSIFIER, DIRECTION, READER, SCHEMA, Header, Metrics, graph_names
 from stn_cli.checkpoints.store import CARD, METADATA_KEY, WEIGHTS, Checkpoint, open_checkpoint, tensors_digest
 from stn_cli.checkpoints.weights import inference_model, stored_weights
 from stn_cli.errors import ModelError
 from stn_cli.images import make_folder, write_atomically
+from stn_cli.networks.direction import DirectionNet
 from stn_cli.networks.localization import LocalizationNet
 from stn_cli.networks.model import Rectifier
 from stn_cli.networks.reader import CropReader
@@ -39,6 +40,17 @@ class LocalizerGraph(nn.Module):
         pose = self.net(image)
         said = pose.theta, torch.sigmoid(pose.confidence)
         return (*said, pose.angle_votes[:, 0] - pose.angle_votes[:, 1]) if self.net.config.votes_on_up else said
+
+
+class DirectionGraph(nn.Module):
+    """line (n, c, h, w), 0…1 → log-odds (n,) of its being upright."""
+
+    def __init__(self, net: DirectionNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Float[Tensor, "n c h w"]) -> tuple[Tensor]:
+        return (self.net(image),)
 
 
 class ClassifierGraph(nn.Module):
@@ -86,6 +98,7 @@ def write_checkpoint(
     metrics: Metrics,
     min_confidence: float = 0.0,
     crop_margin: tuple[float, float] = (0.0, 0.0),
+    crop_resample: Literal["sharp", "auto"] = "auto",
     straight_within: float = 0.0,
     second_look: bool = False,
 ) -> Checkpoint:
@@ -108,6 +121,7 @@ def write_checkpoint(
         tensors_sha256=tensors_digest(tensors),
         min_confidence=min_confidence,
         crop_margin=crop_margin,
+        crop_resample=crop_resample,
         straight_within=straight_within,
         second_look=second_look,
         training=training,
@@ -128,6 +142,9 @@ def _graphs(model: Rectifier) -> dict[str, bytes]:
     stages = model.config.stages * model.config.heads
     outputs = [["theta", "confidence", *(["upright"] if stage.votes_on_up else [])] for stage in stages]
     shapes = [(channels, *stage.input_size) for stage in stages]
+    if model.config.direction is not None:
+        outputs.append(["upright"])
+        shapes.append((channels, *model.config.direction.input_size))
     for net in (model.config.classifier, model.config.reader):
         if net is not None:
             outputs.append(["probabilities"])
@@ -146,6 +163,8 @@ def runnable_nets(model: Rectifier) -> dict[str, nn.Module]:
     stages = [stage for transformer in model.transformers for stage in transformer.stages]
     localizers = [LocalizerGraph(stage.localizer) for stage in stages]  # type: ignore[arg-type]
     nets: dict[str, nn.Module] = dict(zip(graph_names(model.config), localizers, strict=False))
+    if model.transformer.direction is not None:
+        nets[DIRECTION] = DirectionGraph(model.transformer.direction)
     if model.classifier is not None:
         nets[CLASSIFIER] = InsideGraph(model) if model.config.insert_at else ClassifierGraph(model.classifier)
     if model.reader is not None:

@@ -1,7 +1,7 @@
 """What a checkpoint says of itself, and what is believed of it."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,7 +10,7 @@ from stn_cli.networks.config import MOST_ELEMENTS, LocalizerConfig, ModelConfig,
 from stn_cli.networks.sequence import Conv, Layer, Linear
 
 SCHEMA = "stn.checkpoint/1"
-CLASSIFIER, READER = "classifier.onnx", "reader.onnx"
+CLASSIFIER, READER, DIRECTION = "classifier.onnx", "reader.onnx", "direction.onnx"
 _MOST_PARAMETERS = 1 << 27
 _WIDEST_MARGIN = 2.0
 _MOST_STAGES, _LONGEST_SIDE, _MOST_UNITS, _MOST_CLASSES = 8, 1024, 8192, 100_000
@@ -35,6 +35,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         min_confidence: below it an image passes through unchanged, unless the user says otherwise.
         crop_margin: how far the crop reaches beyond the predicted frame, in heights of the frame: beyond each end,
             and above and below.
+        crop_resample: how crops are read, unless the user says otherwise, as in `sampling`.
         straight_within: an image passes through unchanged if the edges of its predicted frame stray from an upright
             box by less than this many heights of the frame.
         second_look: an image of which the model is less sure than `min_confidence` is looked at once more, turned by a
@@ -51,6 +52,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     description: str = ""
     min_confidence: float = 0.0
     crop_margin: tuple[float, float] = (0.0, 0.0)
+    crop_resample: Literal["sharp", "auto"] = "auto"
     straight_within: float = 0.0
     second_look: bool = False
     training: dict[str, Any] = {}
@@ -59,9 +61,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def graph_names(model: ModelConfig) -> tuple[str, ...]:
     """The ONNX files of a model, in the order in which they run."""
-    readers = {CLASSIFIER: model.classifier, READER: model.reader}
+    others = {DIRECTION: model.direction, CLASSIFIER: model.classifier, READER: model.reader}
     localizers = [name for head in range(model.heads) for name in localizer_names(model, head)]
-    return (*localizers, *(name for name, config in readers.items() if config is not None))
+    return (*localizers, *(name for name, config in others.items() if config is not None))
 
 
 def localizer_names(model: ModelConfig, head: int = 0) -> tuple[str, ...]:
@@ -105,7 +107,11 @@ def _check_plausible(model: ModelConfig) -> None:
         reader = model.reader
         numbers += [max(reader.input_size) / _LONGEST_SIDE, len(reader.alphabet) / _MOST_CLASSES]
         numbers += [max((*reader.widths, reader.hidden)) / _MOST_UNITS, len(reader.widths) / 16]
-    nets = [net for net in (*model.stages, model.classifier, model.reader) if net is not None]
+    if model.direction:
+        direction = model.direction
+        numbers += [max(direction.input_size) / _LONGEST_SIDE, max((*direction.widths, direction.hidden)) / _MOST_UNITS]
+        numbers += [len(direction.widths) / 16, direction.blocks / 64]
+    nets = [net for net in (*model.stages, model.direction, model.classifier, model.reader) if net is not None]
     numbers += [_computed(net.input_size, net.widths, net.channels) / MOST_ELEMENTS for net in nets]
     layered = [shape for stage in model.stages if stage.sequence for shape in stage.sequence.shapes(stage.input_size)]
     numbers += [math.prod(shape) / MOST_ELEMENTS for shape in layered]
@@ -117,8 +123,9 @@ def _check_plausible(model: ModelConfig) -> None:
 def _check_habits(header: Header) -> None:
     if not all(0.0 <= margin <= _WIDEST_MARGIN for margin in header.crop_margin):
         raise ModelError(f"its crop_margin {header.crop_margin} is not 0 to {_WIDEST_MARGIN:g} heights of the frame")
-    if len(header.model.stages[0].input_size) == 3 and (any(header.crop_margin) or header.straight_within):
-        raise ModelError("it is of volumes, which have no crop_margin and no straight_within")
+    of_images = any(header.crop_margin) or header.straight_within or header.crop_resample != "auto"
+    if header.model.dims == 3 and of_images:
+        raise ModelError("it is of volumes, which have no crop_margin, no crop_resample and no straight_within")
     if not 0.0 <= header.min_confidence <= 1.0:
         raise ModelError(f"its min_confidence {header.min_confidence} is not 0 to 1")
     if not 0.0 <= header.straight_within <= 1.0:

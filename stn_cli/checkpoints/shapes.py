@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, ReaderConfig, Size
+from stn_cli.networks.config import ClassifierConfig, DirectionConfig, LocalizerConfig, ModelConfig, ReaderConfig, Size
 from stn_cli.networks.sequence import Conv, Linear, Norm, SequenceConfig
 
 Shape = tuple[int, ...]
@@ -18,6 +18,8 @@ def tensor_shapes(model: ModelConfig) -> dict[str, Shape]:
         for number, stage in enumerate(model.stages):
             inside = ".net" if model.insert_at else ""
             shapes.update(_within(f"{head}.stages.{number}.localizer{inside}", _localizer(model.localizer(stage))))
+    if model.direction is not None:
+        shapes.update(_within("transformer.direction", _direction(model.direction)))
     if model.classifier is not None and not model.classifier.backbone:
         shapes.update(_within("classifier.layers", _classifier(model.classifier, model.heads)))
     if model.reader is not None:
@@ -56,6 +58,18 @@ def _sequence(config: SequenceConfig, size: Size) -> Named:
                 yield from _within(f"{number}", _norm(shape[0]))
             case Linear():
                 yield from _within(f"{number}", _linear(shape[0], layer.units))
+
+
+def _direction(config: DirectionConfig) -> Named:
+    *levels, last = config.widths
+    yield from _within("letters", _conv_trunk(config.channels, tuple(levels), first=1))
+    first, width = 1 + 3 + 6 * (len(levels) - 1), levels[-1]
+    for block in range(config.blocks):
+        for layer in (0, 3):
+            yield from _within(f"letters.{first + block}.layers", _convolution(layer, width, width))
+    yield from _within("letters", _convolution(first + config.blocks, width, last))
+    yield from _within("head.0", _linear(last * _halved(config.input_size[0], len(levels)), config.hidden))
+    yield from _within("head.2", _linear(config.hidden, 1))
 
 
 def _classifier(config: ClassifierConfig, crops: int) -> Named:

@@ -49,6 +49,9 @@ def info(name: Name, json: AsJson = False) -> None:
         for number, stage in enumerate(header.model.stages, 1):
             size = "x".join(map(str, stage.input_size))
             result(f"  stage {number}     sees {size}x{stage.channels}, {stage.trunk} net of {stage.widths}")
+        if (direction := header.model.direction) is not None:
+            size = "x".join(map(str, direction.input_size))
+            result(f"  direction   sees {size}x{direction.channels}, conv net of {direction.widths}")
         if header.model.classifier is not None:
             result(f"  classes     {', '.join(header.model.classifier.classes[:20])}")
         for key, value in header.training.items():

@@ -49,9 +49,11 @@ def rectify(
     ] = None,
     height: Annotated[int | None, typer.Option(help="Of every crop, in pixels; its width follows.")] = None,
     resample: Annotated[
-        Literal["sharp", "auto", "bilinear", "bicubic", "nearest"],
-        typer.Option(help="sharp: bicubic, anti-aliased where it shrinks; auto: the same, but bilinear."),
-    ] = "sharp",
+        Literal["sharp", "auto", "bilinear", "bicubic", "nearest"] | None,
+        typer.Option(
+            help="auto: bilinear, anti-aliased where it shrinks; sharp: bicubic where not. Default: as the model says."
+        ),
+    ] = None,
     fill: Annotated[str, typer.Option(help="Beyond the image: 'border' continues it; or a colour.")] = "border",
     format: Annotated[
         str | None, typer.Option(help="png, jpeg, webp, tiff, bmp or ppm; npy or tiff. Default: as the input.")

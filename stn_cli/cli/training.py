@@ -87,6 +87,8 @@ def _network(plan: "Plan") -> str:
         layout = f" {stage.transform.layout}" if stage.transform.layout else ""
         again = f" ({stage.repeat}×)" if stage.repeat > 1 else ""
         parts.append(f"{stage.transform.kind}{layout} from {_size(stage.input_size)}{again}")
+    if config.direction is not None:
+        parts.append(f"direction from {_size(config.direction.input_size)}")
     if "classify" in config.objectives:
         parts.append(f"crop of {_size(config.classifier_size)} → {config.backbone or 'class'}")
     if "read" in config.objectives:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stn_cli.annotations import Float, Float32
 from stn_cli.checkpoints import Checkpoint
-from stn_cli.checkpoints.header import CLASSIFIER, READER, localizer_names
+from stn_cli.checkpoints.header import CLASSIFIER, DIRECTION, READER, localizer_names
 from stn_cli.errors import ModelError, UsageError
 from stn_cli.geometry import (
     Affine,
@@ -24,7 +24,7 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.images.channels import over_white
 from stn_cli.networks.config import Size
-from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds
+from stn_cli.networks.refinement import doubtful, enlarged, refined, righted, upright_odds
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading
 
@@ -174,9 +174,25 @@ class Engine(ABC):
             found = refined(found, stage.transform.spec(theta.astype(np.float64)), stage.margin)
             if upright and isinstance(found, ThinPlateSpline):
                 found, odds = righted(found, odds + upright[0], self.model.upright_odds)
-                sure = odds + upright_odds(found, self.model.upright_odds)
-                confidence = confidence / (1 + np.exp(-sure))
+        if self.model.stages[-1].votes_on_up and isinstance(found, ThinPlateSpline):
+            found, odds = righted(found, odds + self._asked(taken, found, odds, each), self.model.upright_odds)
+            confidence = confidence / (1 + np.exp(-odds - upright_odds(found, self.model.upright_odds)))
         return found, confidence
+
+    def _asked(
+        self, taken: Sequence[Any], found: ThinPlateSpline, odds: Float[np.ndarray, " b"], each: Each
+    ) -> Float[np.ndarray, " b"]:
+        """Log-odds of lines being upright, as the direction net says where all votes leave doubt, and 0 elsewhere."""
+        said, direction = np.zeros(len(taken)), self.model.direction
+        if direction is not None:
+            rows = np.flatnonzero(doubtful(found, odds, self.model.upright_odds, direction.doubt))
+            if len(rows):
+                lines = enlarged(found[rows], direction.margin)
+                views = self.views([taken[row] for row in rows.tolist()], lines, direction.input_size, each)
+                (said[rows],) = self.infer(DIRECTION, views)
+        if not np.isfinite(said).all():
+            raise ModelError(f"{DIRECTION} of {self.checkpoint.path} predicts values that are not finite")
+        return said
 
     def _check_probabilities(self, graph: str, said: np.ndarray) -> None:
         if not (np.abs(said - 0.5) <= 0.5 + _SLACK).all():  # NaN is not, either

@@ -7,7 +7,7 @@ import numpy as np
 
 from stn_cli.annotations import Float32
 from stn_cli.checkpoints import Checkpoint
-from stn_cli.checkpoints.header import READER, graph_names
+from stn_cli.checkpoints.header import DIRECTION, READER, graph_names
 from stn_cli.engines.engine import Engine, Small
 from stn_cli.errors import ModelError
 from stn_cli.geometry import Transform
@@ -94,6 +94,8 @@ def _output_shapes(model: ModelConfig, graph: str) -> list[list[int]]:
     if number < model.heads * len(model.stages):
         stage = model.stages[number % len(model.stages)]
         return [[stage.transform.spec.dof], [], *([[]] if stage.votes_on_up else [])]
+    if graph == DIRECTION:
+        return [[]]
     if graph == READER and model.reader:
         return [[model.reader.columns, len(model.reader.alphabet) + 1]]
     return [[len(model.classifier.classes) if model.classifier else 0]]

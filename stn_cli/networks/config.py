@@ -227,6 +227,36 @@ class ReaderConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return -(-self.input_size[1] // 4)
 
 
+class DirectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A net that is asked which way a straightened line is up, where the votes of the splines leave doubt.
+
+    Attributes:
+        input_size: of what it sees.
+        widths: channels of the levels, and of the last convolution; each level but the first halves the size.
+        blocks: residual blocks before the last convolution.
+        hidden: units between what is averaged along the line and the log-odds.
+        channels: of what it sees.
+        margin: it sees the region found, enlarged by this factor.
+        doubt: log-odds either way below which it is asked.
+    """
+
+    input_size: Size = (32, 128)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    blocks: int = 2
+    hidden: int = 64
+    channels: int = 3
+    margin: float = 1.2
+    doubt: float = 6.0
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.channels) < 1 or self.blocks < 0 or len(self.widths) < 2:
+            raise UsageError("a direction net has hidden and channels of 1 at least, two widths at least, and blocks")
+        if not (0.1 <= self.margin <= 10 and 0 <= self.doubt < math.inf):
+            raise UsageError("a direction net has a margin of 0.1 to 10; doubt is not negative, and finite")
+        _check_sides(self.input_size)
+        _check_levels(self.widths[:-1], self.input_size)
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rectifier of images, or of volumes: localization nets in series, and perhaps a classifier behind them.
 
@@ -241,6 +271,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         fit: how the first stage sees an image: `letterbox` keeps its aspect, `stretch` squeezes it.
         upright_odds: log-odds that what is shown stands upright in its image rather than upside down, where splines
             vote on that; they fade towards a right angle.
+        direction: is asked which way is up where these votes leave doubt.
         classifier: tells the class of the crop.
         reader: tells the word in the crop.
     """
@@ -250,6 +281,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     insert_at: int = 0
     fit: Literal["letterbox", "stretch"] = "letterbox"
     upright_odds: float = 0.0
+    direction: DirectionConfig | None = None
     classifier: ClassifierConfig | None = None
     reader: ReaderConfig | None = None
 
@@ -268,14 +300,18 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError(
                 "where a stage votes on which way is up, the last one does, too: confidence is of its vote"
             )
+        if self.direction is not None and (self.heads > 1 or self.insert_at or not self.stages[-1].votes_on_up):
+            raise UsageError(
+                "a direction net is for one transformer before the image, whose last stage votes on which way is up"
+            )
         sizes = [stage.input_size for stage in self.stages]
-        sizes += [self.classifier.input_size] if self.classifier is not None else []
+        sizes += [net.input_size for net in (self.direction, self.classifier) if net is not None]
         if {len(size) for size in sizes} != {self.dims}:
             raise UsageError("all nets of a model see images (HxW), or all see volumes (DxHxW)")
         if self.dims == 3 and (self.insert_at or self.reader or self.channels != 1):
             raise UsageError("volumes have one channel, no reader, and no transformer inside a classifier")
         channels = {stage.channels for stage in self.stages}
-        channels |= {net.channels for net in (self.classifier, self.reader) if net is not None}
+        channels |= {net.channels for net in (self.direction, self.classifier, self.reader) if net is not None}
         if channels not in ({1}, {3}):
             raise UsageError("the nets of a model all see colours (channels = 3) or all luminance (channels = 1)")
 

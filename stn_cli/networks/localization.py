@@ -208,21 +208,24 @@ class Normalize(nn.Module):
 
 def _pooled_votes(config: LocalizerConfig) -> nn.Sequential:
     """From what enters the last level of a trunk, averaged along the width, to votes; the last layer starts at zero."""
-    height = _halved(config.input_size[0], len(config.widths) - 1)
+    height = halved(config.input_size[0], len(config.widths) - 1)
     last = nn.Linear(config.hidden, config.angle_bins)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     letters = conv_layers(config.widths[-2], config.widths[-1])
     hidden = nn.Linear(config.widths[-1] * height, config.hidden)
-    return nn.Sequential(*letters, _MeanOfLast(), nn.Flatten(), hidden, nn.ReLU(inplace=True), last)
+    return nn.Sequential(*letters, MeanOfLast(), nn.Flatten(), hidden, nn.ReLU(inplace=True), last)
 
 
-class _MeanOfLast(nn.Module):
+class MeanOfLast(nn.Module):
+    """What is alike along a line."""
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h"]:
         return x.mean(dim=-1)
 
 
-def _halved(size: int, times: int) -> int:
+def halved(size: int, times: int) -> int:
+    """A side after so many layers of stride 2."""
     for _ in range(times):
         size = -(-size // 2)
     return size

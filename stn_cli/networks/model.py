@@ -10,6 +10,7 @@ from stn_cli.annotations import Float
 from stn_cli.geometry import Transform
 from stn_cli.networks.classifier import CropClassifier
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
+from stn_cli.networks.direction import DirectionNet
 from stn_cli.networks.localization import LocalizationNet, Pose
 from stn_cli.networks.reader import CropReader
 from stn_cli.networks.transformer import Located, SpatialTransformer, Stage, Start
@@ -120,7 +121,10 @@ def channels_last(dims: int) -> torch.memory_format:
 
 def _transformer(config: ModelConfig, classifier: nn.Module | None) -> SpatialTransformer:
     stages = [_stage(stage, config, classifier) for stage in config.stages]
-    return SpatialTransformer(stages, config.crop_size, fit=config.fit, upright_odds=config.upright_odds)
+    direction = None if config.direction is None else DirectionNet(config.direction)
+    return SpatialTransformer(
+        stages, config.crop_size, fit=config.fit, upright_odds=config.upright_odds, direction=direction
+    )
 
 
 def _stage(config: LocalizerConfig, model: ModelConfig, classifier: nn.Module | None) -> Stage:

@@ -42,6 +42,11 @@ def righted(found: ThinPlateSpline, odds: Array, prior: float) -> tuple[ThinPlat
     return found.turned(over), namespace(found.theta).where(over, -odds, odds)
 
 
+def doubtful(found: ThinPlateSpline, odds: Array, prior: float, doubt: float) -> Array:
+    """Whether the log-odds of all votes and of `upright_odds` are below `doubt` either way, of the batch's shape."""
+    return abs(odds + upright_odds(found, prior)) < doubt
+
+
 def upright_odds(found: ThinPlateSpline, prior: float) -> Array:
     """Log-odds that what a spline shows is upright, before anything votes on it, of the batch's shape.
 

@@ -16,9 +16,11 @@ from stn_cli.geometry import (
     TransformSpec,
     letterbox,
 )
+from stn_cli.geometry.arrays import at_least_float32
 from stn_cli.networks.config import Limits, LocalizerConfig, Size, TransformConfig
+from stn_cli.networks.direction import DirectionNet
 from stn_cli.networks.localization import LocalizationNet, Pose
-from stn_cli.networks.refinement import enlarged, refined, righted, upright_odds, zoom
+from stn_cli.networks.refinement import doubtful, enlarged, refined, righted, upright_odds, zoom
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Fill, Resample
 
@@ -54,17 +56,25 @@ Start = Callable[[Stage, Transform], Transform]
 """What a stage starts from instead of what the stages before it found: training shows it errors of all kinds."""
 
 
+class Asked(NamedTuple):
+    """What a direction net was shown, without its margin, and its log-odds of that being upright."""
+
+    shown: Transform
+    odds: Float[Tensor, " b"]
+
+
 class Located(NamedTuple):
     """Where the stages look: the composed transform after each, and what each localizer said.
 
     A stage that repeats has an entry for every time; `starts` has what each was shown, without its margin. `upright`
-    are log-odds of the last being upright, where splines vote on that.
+    are log-odds of the last being upright, where splines vote on that; `asked` is what a direction net says.
     """
 
     starts: tuple[Transform, ...]
     transforms: tuple[Transform, ...]
     poses: tuple[Pose, ...]
     upright: Tensor | None = None
+    asked: Asked | None = None
 
     @property
     def transform(self) -> Transform:
@@ -89,6 +99,7 @@ class SpatialTransformer(nn.Module):
         fit: `letterbox` lets the first stage see the image with its aspect kept; `stretch` squeezes it.
         resample, fill: as in `sample`, for the crop and for what the stages see.
         upright_odds: log-odds that what is shown stands upright in `x`, before splines vote on that.
+        direction: is asked which way is up where their votes leave doubt.
     """
 
     def __init__(
@@ -100,6 +111,7 @@ class SpatialTransformer(nn.Module):
         resample: Resample = "auto",
         fill: Fill = "border",
         upright_odds: float = 0.0,
+        direction: DirectionNet | None = None,
     ) -> None:
         super().__init__()
         if not stages or fit not in ("letterbox", "stretch"):
@@ -110,6 +122,7 @@ class SpatialTransformer(nn.Module):
         self.resample: Resample = resample
         self.fill: Fill = fill
         self.upright_odds = upright_odds
+        self.direction = direction
 
     @classmethod
     def of(
@@ -169,8 +182,8 @@ class SpatialTransformer(nn.Module):
         """The composed transform after each stage.
 
         With `detach`, a later stage does not teach an earlier one where to look (each then has its own loss). With
-        `start`, every stage but the first is applied once, and begins where that says; the first `skip` stages are
-        then left out, as if they had found the whole of `x`.
+        `start`, every stage but the first is applied once, and begins where that says, as does the direction net; the
+        first `skip` stages are then left out, as if they had found the whole of `x`.
         """
         dtype = torch.promote_types(x.dtype, torch.float32)
         found: Transform | None = None
@@ -190,10 +203,22 @@ class SpatialTransformer(nn.Module):
                     before = 0.0 if start is not None or odds is None else odds
                     found, odds = righted(found, before + upright - over, self.upright_odds)
                 steps.append((begin, found, pose))
-        starts, transforms, poses = zip(*steps, strict=True)
+        starts, transforms, poses = zip(*steps, strict=True) if steps else ((), (), ())
+        last = cast("Stage", self.stages[-1])
+        found = self._begin(x, last, found, detach=False)
+        asked = None if self.direction is None else self._asked(x, found if start is None else start(last, found))
         if odds is not None and isinstance(found, ThinPlateSpline):
+            if self.direction is not None and asked is not None and start is None:
+                unsure = doubtful(found, odds, self.upright_odds, self.direction.config.doubt)
+                found, odds = righted(found, odds + unsure * asked.odds.detach(), self.upright_odds)
             odds = odds + upright_odds(found, self.upright_odds)
-        return Located(starts, transforms, poses, odds)
+        return Located(starts, (*transforms[:-1], found), poses, odds, asked)
+
+    def _asked(self, x: Tensor, shown: Transform) -> Asked:
+        net = cast("DirectionNet", self.direction)
+        frame = enlarged(shown, net.config.margin)
+        line = sample(x, frame, net.config.input_size, resample=self.resample, fill=self.fill)
+        return Asked(shown, at_least_float32(net(line.to(next(net.parameters()).dtype))))
 
     def _begin(self, x: Tensor, stage: Stage, found: Transform | None, *, detach: bool) -> Transform:
         if found is None:

@@ -26,7 +26,7 @@ from stn_cli.images.channels import grey
 from stn_cli.networks.config import Size
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.sampling.footprint import least_footprint
-from stn_cli.sampling.kinds import LONGEST_SIDE, Fill
+from stn_cli.sampling.kinds import LONGEST_SIDE, Fill, Resample
 from stn_cli.sampling.warp import Reading
 
 Sides = Num[np.ndarray, "*batch 2"]
@@ -179,8 +179,13 @@ def render(
     """The crop (h, w, c); of an image that passes through at its own size, the image itself."""
     if decision.unchanged is not None and decision.size == pixels.shape[:2]:
         return pixels
-    fill = _fill_values(options.fill, pixels)
-    return engine.crop(pixels, decision.transform, decision.size, options.resample, fill, reading)
+    fill, resample = _fill_values(options.fill, pixels), resampling(options, engine.checkpoint.header)
+    return engine.crop(pixels, decision.transform, decision.size, resample, fill, reading)
+
+
+def resampling(options: RectifyOptions, header: Header) -> Resample:
+    """How crops are read: as was asked for, or as the model says."""
+    return options.resample or header.crop_resample
 
 
 def _why_unchanged(

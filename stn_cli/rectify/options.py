@@ -21,7 +21,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         size: (height, width) of every crop, (depth, height, width) of volumes; None: as large as the region that it
             shows.
         height: of every crop, whose width follows; None as above.
-        resample, fill: as in `sampling`; a fill colour is in 0…255 a channel.
+        resample, fill: as in `sampling`; None: as the model has its crops read; a fill colour is in 0…255 a channel.
         format, quality: of the crops; None follows the input.
         optimize: take longer for smaller files.
         min_confidence: below it an image passes through unchanged; None: what the model says.
@@ -41,7 +41,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     out: Path | None = None
     size: tuple[int, ...] | None = None
     height: int | None = None
-    resample: Resample = "sharp"
+    resample: Resample | None = None
     fill: Fill = "border"
     format: str | None = None
     quality: int | None = None
@@ -73,7 +73,7 @@ class RectifyOptions(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.workers >= 1, "--workers is at least 1")
         _require(0 < self.time_limit <= _LONGEST_WAIT, f"--time-limit is more than 0, and at most {_LONGEST_WAIT}")
         _require(self.max_pixels >= 1, "--max-pixels is at least 1")
-        _require(self.resample in RESAMPLES, f"--resample is one of {', '.join(RESAMPLES)}")
+        _require(self.resample in (None, *RESAMPLES), f"--resample is one of {', '.join(RESAMPLES)}")
 
     def check_dims(self, dims: int) -> None:
         """UsageError where they do not fit a model of images (`dims` 2), or of volumes (3)."""

@@ -28,7 +28,7 @@ from stn_cli.images import (
     stage,
     withdraw,
 )
-from stn_cli.rectify.crop import Decision, decide, render, shrink_at_first, shrink_for
+from stn_cli.rectify.crop import Decision, decide, render, resampling, shrink_at_first, shrink_for
 from stn_cli.rectify.options import RectifyOptions
 from stn_cli.rectify.outcome import Group, Provenance, failed, failed_record, output_record, skipped_record
 from stn_cli.rectify.plan import Job
@@ -150,7 +150,7 @@ class Pipeline:
             [decisions[number].transform for number in turned],
             [(sizes[number][0] // shrunk[number], sizes[number][1] // shrunk[number]) for number in turned],
             [decisions[number].size for number in turned],
-            self.options.resample,
+            resampling(self.options, self.engine.checkpoint.header),
         )
         reading_of = dict(zip(turned, readings, strict=True))
         found = zip(locations, decisions, describe_all(locations, decisions, sizes), shrunk, strict=True)

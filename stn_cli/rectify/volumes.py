@@ -93,7 +93,7 @@ def rendered(voxels: Voxels, decision: Decision, options: RectifyOptions) -> Vox
         return voxels
     transform = cast("Affine3d", decision.transform)
     fill = options.fill if options.fill == "border" else (_grey(options.fill, voxels),)
-    return cast("Voxels", crop(voxels, transform, decision.size, resample=options.resample, fill=fill))
+    return cast("Voxels", crop(voxels, transform, decision.size, resample=options.resample or "auto", fill=fill))
 
 
 def _why_unchanged(

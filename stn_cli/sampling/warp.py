@@ -130,6 +130,12 @@ class Reading:
         if self.knots is not None:
             knots = self.knots * extent[:, None, None] - _FIRST_CENTRE
             return between(knots.astype(np.float32), fine, fine_rows)
+        if (matrix := self.pixel_matrix(rows, readings, extent)) is not None:
+            along, down = np.arange(fine[1]), np.arange(fine_rows.stop - fine_rows.start)[:, None]
+            x, y = (a * along + (b * down + c) for a, b, c in matrix[:2].tolist())
+            a, b, c = matrix[2].tolist()
+            scale = a * along + (b * down + c) if a or b else c
+            return np.divide(x, scale, dtype=np.float32), np.divide(y, scale, dtype=np.float32)
         points = self.transform(grid(fine, fine_rows))
         x, y = ((points + 1.0) / 2.0 * extent - _FIRST_CENTRE).astype(np.float32).T.reshape(2, -1, fine[1])
         return x, y

@@ -167,6 +167,7 @@ def _check_network(config: TrainConfig, classes: tuple[str, ...]) -> None:
                 tensors_sha256="",
                 min_confidence=config.min_confidence,
                 crop_margin=config.crop_margin,
+                crop_resample=config.crop_resample,
                 straight_within=config.straight_within,
                 second_look=config.second_look,
             )

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from stn_cli.errors import UsageError
-from stn_cli.networks.config import LocalizerConfig, Size, TransformConfig
+from stn_cli.networks.config import DirectionConfig, LocalizerConfig, Size, TransformConfig
 from stn_cli.training.text.config import TextConfig
 
 Range = tuple[float, float]
@@ -124,6 +124,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         right: a pose counts as right when its border errs by less than this share of its height, on average; the
             confidence predicts that.
         upright_odds: as in `ModelConfig`; in training itself nothing is likelier upright.
+        direction: as in `ModelConfig`; it learns where poses are known.
         canvas: side in pixels of the square image, or cubic volume, that the model sees in training.
         backbone: the classifier behind the transformer, if it is not ours: `torchvision:NAME`, or `module:function` of
             one's own; see `networks.backbones`.
@@ -149,11 +150,11 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         precision: of the networks in training; geometry and sampling are always float32.
         start: name or folder of a checkpoint whose weights, where they fit, the run starts from; hidden units that
             never fire begin anew.
-        frozen: so many of the first stages keep the weights that they start with, and later ones learn from starts
-            near the truth instead of from what those find. For rendered words.
-        min_confidence, crop_margin, straight_within, second_look: what the model says of itself, as its header has
-            them: which images `rectify` passes through unchanged, how far crops reach beyond the predicted frame, and
-            whether doubtful images are looked at twice.
+        frozen: so many of the first stages keep the weights that they start with, and later ones, and the direction
+            net, learn from starts near the truth instead of from what those find. For rendered words.
+        min_confidence, crop_margin, crop_resample, straight_within, second_look: what the model says of itself, as its
+            header has them: which images `rectify` passes through unchanged, how far crops reach beyond the predicted
+            frame and how they are read, and whether doubtful images are looked at twice.
         seed: of samples, initial weights and dropout.
     """
 
@@ -172,6 +173,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     fit: Literal["letterbox", "stretch"] = "letterbox"
     right: float = 0.1
     upright_odds: float = 0.0
+    direction: DirectionConfig | None = None
     canvas: int = 60
     backbone: str = ""
     classifier_size: Size = (28, 28)
@@ -208,6 +210,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     frozen: int = 0
     min_confidence: float = 0.0
     crop_margin: tuple[float, float] = (0.0, 0.0)
+    crop_resample: Literal["sharp", "auto"] = "auto"
     straight_within: float = 0.0
     second_look: bool = False
     seed: int = 0
@@ -230,8 +233,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("cooldown is a share of the steps, 0 to 1")
         if self.text is not None:
             self._check_text()
-        if not 0 <= self.frozen < len(self.stages) or (self.frozen and self.text is None):
-            raise UsageError("frozen is less than the number of stages, and 0 but for rendered words")
+        most = len(self.stages) - (self.direction is None)
+        if not 0 <= self.frozen <= most or (self.frozen and self.text is None):
+            raise UsageError("frozen leaves a stage, or a direction net, to learn, and is 0 but for rendered words")
         if self.right <= 0 or min(*self.crop_margin, self.straight_within) < 0:
             raise UsageError("right is positive, crop_margin and straight_within are not negative")
         if min(self.straighten_weight, self.classify_weight, self.read_weight) < 0:

@@ -219,7 +219,7 @@ def _taken_over(model: ModelConfig, chosen: dict[str, Any]) -> dict[str, Any]:
         same = {"channels": model.channels}
         taken |= {"stages": tuple(msgspec.structs.replace(stage, **same) for stage in chosen["stages"])}
     else:
-        taken |= {"upright_odds": model.upright_odds}
+        taken |= {"upright_odds": model.upright_odds, "direction": model.direction}
     for name, net in (("classifier", model.classifier), ("reader", model.reader)):
         if net is not None:
             taken |= {f"{name}_{part}": getattr(net, f) for part, f in _NET_PARTS.items()}

@@ -37,6 +37,7 @@ def export(trainer: Trainer, path: Path) -> Checkpoint:
         metrics=Metrics(**{name: trainer.best_validation[name] for name in ("overall", "scenes")}),
         min_confidence=config.min_confidence,
         crop_margin=config.crop_margin,
+        crop_resample=config.crop_resample,
         straight_within=config.straight_within,
         second_look=config.second_look,
     )

@@ -12,7 +12,7 @@ from stn_cli.geometry.arrays import like
 from stn_cli.networks.config import LocalizerConfig, ModelConfig
 from stn_cli.networks.localization import Pose
 from stn_cli.networks.model import Rectified
-from stn_cli.networks.transformer import Located
+from stn_cli.networks.transformer import Asked, Located
 from stn_cli.training.config import TrainConfig
 from stn_cli.training.penalties import penalties
 from stn_cli.training.samples import Batch
@@ -33,8 +33,10 @@ def losses(output: Rectified, batch: Batch, model: ModelConfig, config: TrainCon
     located, parts = output.located, Losses()
     truth = batch.truth if "straighten" in config.objectives else torch.full_like(batch.truth, math.nan)
     known = torch.isfinite(truth).all(dim=(1, 2))
-    if bool(known.any()):
+    if bool(known.any()) and located.poses:
         parts |= _pose_losses(located, known, truth[known].float(), model, config)
+    if bool(known.any()) and located.asked is not None:
+        parts["direction"] = _direction_loss(located.asked, known, truth[known].float())
     if located.poses and not bool(known.all()):
         for head in output.heads:
             for name, penalty in penalties(head.transform[~known], config.penalties).items():
@@ -167,10 +169,19 @@ def _angle_loss(stage: LocalizerConfig, pose: Pose, start: Transform, known: Ten
         return pose.theta.new_zeros(())
     if stage.transform.kind != "tps":
         return _circle_loss(pose.angle_votes[known], _as_shown(direction(_target(stage, true)), start, known))
-    begun = border(start, true)
+    return 0.2 * F.cross_entropy(pose.angle_votes[known].float(), _turned_over(start, known, true).long())
+
+
+def _direction_loss(asked: Asked, known: Tensor, true: Points) -> Tensor:
+    """Of whether a straightened line is upright, as it was shown."""
+    return F.binary_cross_entropy_with_logits(asked.odds[known], (~_turned_over(asked.shown, known, true)).float())
+
+
+def _turned_over(shown: Transform, known: Tensor, true: Points) -> Bool[Tensor, " k"]:
+    """Whether what was shown is upside down."""
+    begun = border(shown, true)
     begun = begun.expand(len(known), -1, -1)[known].float()
-    turned_over = (direction(begun) * direction(true)).sum(dim=1) < 0
-    return 0.2 * F.cross_entropy(pose.angle_votes[known].float(), turned_over.long())
+    return (direction(begun) * direction(true)).sum(dim=1) < 0
 
 
 def _as_shown(along: Float[Tensor, "b 2"], start: Transform, known: Tensor) -> Float[Tensor, "b 2"]:

@@ -41,6 +41,7 @@ def model_config(config: TrainConfig, classes: tuple[str, ...]) -> ModelConfig:
         classifier=classifier,
         reader=reader,
         upright_odds=config.upright_odds,
+        direction=config.direction,
     )
 
 

@@ -216,6 +216,7 @@ in_header("no_graphs", "its architecture has others", graphs={})
 in_header("boundless_margin", "crop_margin", crop_margin=[0.3, 2.5])
 in_header("negative_margin", "crop_margin", crop_margin=[-0.3, 0.1])
 in_header("margin_of_three", "crop_margin", crop_margin=[0.1, 0.1, 0.1])
+in_header("crops_read_somehow", "crop_resample", crop_resample="sharpest")
 in_header("nothing_is_crooked", "straight_within", straight_within=1.5)
 in_header("second_look_at_no_spline", "second_look", second_look=True)
 in_header("sure_beyond_all_bounds", "min_confidence", min_confidence=7.0)
@@ -243,6 +244,11 @@ def metrics_that_are_none(folder):
 @damage("has shape")
 def fewer_classes(folder):
     rewrite(folder, header=lambda header: header["model"]["classifier"].update(classes=["a", "b"]))
+
+
+@damage("whose last stage votes")
+def direction_of_what_does_not_vote(folder):
+    rewrite(folder, header=lambda header: header["model"].update(direction={}))
 
 
 @damage("beyond all reasonable size")

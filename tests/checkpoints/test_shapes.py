@@ -4,7 +4,7 @@ import pytest
 
 from stn_cli.checkpoints import open_checkpoint
 from stn_cli.checkpoints.shapes import tensor_shapes
-from stn_cli.networks.config import ClassifierConfig, LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.config import ClassifierConfig, DirectionConfig, LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.model import Rectifier
 
 AFFINE = TransformConfig("affine")
@@ -22,6 +22,7 @@ OF_VOLUMES = LocalizerConfig(
     transform=TransformConfig("affine3d"), input_size=(9, 10, 13), widths=(3, 4), hidden=5, channels=1
 )
 READING_VOLUMES = ClassifierConfig(classes=("a", "b"), input_size=(8, 9, 7), widths=(2, 3), hidden=4, channels=1)
+DIRECTION = DirectionConfig(input_size=(31, 45), widths=(3, 4, 5, 6), blocks=3, hidden=7)
 READING = ClassifierConfig(classes=("a", "b", "c"), input_size=(29, 31), widths=(4, 6), hidden=5)
 
 
@@ -32,9 +33,10 @@ READING = ClassifierConfig(classes=("a", "b", "c"), input_size=(29, 31), widths=
         open_checkpoint("text").header.model,
         ModelConfig(stages=(ODD, FLAT), classifier=READING),
         ModelConfig(stages=(ODD, VOTING)),
+        ModelConfig(stages=(VOTING,), direction=DIRECTION),
         ModelConfig(stages=(OF_VOLUMES, OF_VOLUMES), heads=2, classifier=READING_VOLUMES),
     ],
-    ids=["digits", "text", "with a classifier", "of splines", "of volumes"],
+    ids=["digits", "text", "with a classifier", "of splines", "with a direction net", "of volumes"],
 )
 def test_the_shapes_of_all_tensors(model):
     state = Rectifier(model).state_dict()

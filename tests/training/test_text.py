@@ -14,7 +14,7 @@ from stn_cli.engines.onnx_engine import OnnxEngine
 from stn_cli.engines.torch_engine import TorchEngine
 from stn_cli.errors import TrainingDataError, UsageError
 from stn_cli.geometry import BorderLayout, ThinPlateSpline, outline
-from stn_cli.networks.config import LocalizerConfig, TransformConfig
+from stn_cli.networks.config import DirectionConfig, LocalizerConfig, TransformConfig
 from stn_cli.training.config import TrainConfig, read_config
 from stn_cli.training.data import prepare
 from stn_cli.training.finish import export
@@ -260,6 +260,54 @@ def test_frozen_stages_keep_their_weights_and_later_ones_learn(lettering, tmp_pa
         for name, value in trainer.model.state_dict().items()
         if ".stages.1." in name and name.endswith("weight")
     )
+
+
+DIRECTION = DirectionConfig(input_size=(16, 32), widths=(8, 16, 16), blocks=1, hidden=16, channels=1)
+
+
+def test_a_direction_net_learns_alone_which_way_is_up(lettering, tmp_path):
+    text = TextConfig(words="unused", masks=64, scenes=(SCENES["straight"],))
+    changes = {"text": text, "steps": 300, "batch_size": 16, "learning_rate": 5e-3, "validate_every": 300, "ema": 0.9}
+    settings = config(frozen=2, direction=DIRECTION, **changes)
+    trainer = Trainer(settings, prepare(lettering, settings), tmp_path, workers=0)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    for name, value in trainer.model.state_dict().items():
+        if ".stages." in name:
+            assert torch.equal(value, before[name]), name
+    model, said, over = trainer.averaged_model().eval(), [], []
+    torch.manual_seed(0)
+    for batch in (trainer.data.training.__getitems__(range(first, first + 64)) for first in (0, 64)):
+        with torch.no_grad():
+            located = model.transformer.locate(
+                batch.canvas.float() / 255, start=disturbed(batch.truth, near=True), skip=2
+            )
+        points = located.asked.shown(torch.from_numpy(BorderLayout(10).points).float())
+        over.append((direction(points) * direction(batch.truth.float())).sum(dim=1) < 0)
+        said.append(located.asked.odds < 0)
+    assert 40 < torch.cat(over).sum() < 88
+    assert (torch.cat(said) == torch.cat(over)).float().mean() > 0.65
+
+
+def test_frozen_leaves_something_to_learn():
+    assert config(frozen=2, direction=DIRECTION).frozen == 2
+    for wrong in ({"frozen": 2}, {"frozen": 3, "direction": DIRECTION}, {"frozen": -1}):
+        with pytest.raises(UsageError, match="frozen leaves"):
+            config(**wrong)
+
+
+def test_a_direction_net_is_exported_with_what_finds_the_lines(lettering, tmp_path):
+    settings = config(direction=DIRECTION)
+    trainer = Trainer(settings, prepare(lettering, settings), tmp_path, workers=0)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    after = trainer.model.state_dict()
+    assert not torch.equal(after["transformer.direction.head.2.weight"], before["transformer.direction.head.2.weight"])
+    assert not torch.equal(
+        after["transformer.stages.0.localizer.head.weight"], before["transformer.stages.0.localizer.head.weight"]
+    )
+    export(trainer, tmp_path)
+    assert open_checkpoint(str(tmp_path)).header.model.direction == DIRECTION
 
 
 @pytest.fixture(scope="module")
