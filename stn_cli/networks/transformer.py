@@ -206,7 +206,9 @@ class SpatialTransformer(nn.Module):
         starts, transforms, poses = zip(*steps, strict=True) if steps else ((), (), ())
         last = cast("Stage", self.stages[-1])
         found = self._begin(x, last, found, detach=False)
-        asked = None if self.direction is None else self._asked(x, found if start is None else start(last, found))
+        asked = None
+        if self.direction is not None:
+            asked = self._asked(x, self._begin(x, last, found, detach=detach) if start is None else start(last, found))
         if odds is not None and isinstance(found, ThinPlateSpline):
             if self.direction is not None and asked is not None and start is None:
                 unsure = doubtful(found, odds, self.upright_odds, self.direction.config.doubt)

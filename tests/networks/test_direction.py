@@ -119,6 +119,17 @@ def test_training_shows_it_other_lines_and_changes_nothing_else():
     torch.testing.assert_close(alone.asked.odds, torch.tensor([-9.0]))
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_detached_it_does_not_teach_where_to_look(detach):
+    torch.manual_seed(0)
+    model = Rectifier(ModelConfig(stages=(VOTING,), direction=SMALL))
+    shaken(model).train()
+    model.transformer.locate(torch.rand(4, 1, 20, 30), detach=detach).asked.odds.sum().backward()
+    taught = [part.grad is not None for part in model.transformer.stages.parameters()]
+    assert not any(taught) if detach else any(taught)
+    assert all(part.grad is not None for part in model.transformer.direction.parameters())
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(3)
