@@ -249,7 +249,7 @@ def small_copy(pixels: Pixels) -> Small:
     factor = max(height, width) / SMALL_SIDE
     if factor > 1:
         size = (max(1, round(width / factor)), max(1, round(height / factor)))
-        while small.shape[0] >= 4 * size[1] and small.shape[1] >= 4 * size[0]:  # halves are averaged many times faster
+        while small.shape[0] >= 2 * size[1] and small.shape[1] >= 2 * size[0]:  # halves are averaged many times faster
             half = ((small.shape[1] + 1) // 2, (small.shape[0] + 1) // 2)
             small = cv2.resize(small, half, interpolation=cv2.INTER_AREA)
         small = cv2.resize(small, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)

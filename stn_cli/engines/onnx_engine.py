@@ -17,9 +17,9 @@ from stn_cli.networks.config import ModelConfig, Size
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading, readings, warp, warp_each
 
-_ALIKE = 16
-"""ONNX Runtime computes the last few elements of an array another way than those that fill its vectors. Batches are
-filled up to a multiple, or the last bit of what is said of an image would depend on the others in its batch."""
+_ALIKE = 4
+"""ONNX Runtime computes the last few elements of an array another way than those that fill its vectors of four. Batches
+are filled up to a multiple, or the last bit of what is said of an image would depend on the others in its batch."""
 
 
 class OnnxEngine(Engine):

@@ -162,11 +162,13 @@ def test_edit_distances(a, b, distance):
 
 def test_a_text_model_is_measured_by_its_poses_alone(tmp_path):
     words = SAMPLES.parent / "words"
-    for name in ("arch.jpg", "small.png"):
-        (tmp_path / name).write_bytes((words / name).read_bytes())
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes((words / "turned.png").read_bytes())
     found = json.loads(stn("evaluate", "text", tmp_path, "--json").stdout)
     assert "accuracy" not in found
-    assert math.isfinite(found["theta"]["turn"]["mean"])
+    top = np.array(json.loads((words / "truth.json").read_text())["turned.png"]["fiducials"])[:10]
+    x, y = top[-1] - top[0]
+    assert found["theta"]["turn"]["mean"] == pytest.approx(math.degrees(math.atan2(y, x)), abs=5)
 
 
 def test_turns_are_those_that_a_person_sees():

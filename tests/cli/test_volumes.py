@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy import ndimage
 
 import stn_cli
@@ -56,6 +57,13 @@ def stacks(tmp_path):
     return folder
 
 
+def read_at(record, volume, shape, **outside):
+    """What SciPy reads where a record says that a crop of `shape` lies."""
+    voxels = np.indices(shape)[::-1].reshape(3, -1) + 0.5
+    at = np.array(record["pixel_matrix"]) @ np.concatenate((voxels, np.ones((1, voxels.shape[1]))))
+    return ndimage.map_coordinates(volume, at[2::-1] - 0.5, order=1, **outside).reshape(shape)
+
+
 def test_a_folder(bars, stacks, tmp_path):
     out = tmp_path / "out"
     run = stn("rectify", stacks, "-o", out, "-m", bars / "run", "--always")
@@ -75,9 +83,7 @@ def test_a_folder(bars, stacks, tmp_path):
         assert record["transform"]["kind"] == "affine3d"
         assert record["label"]["value"] in ("across", "deep")
         volume = read(stacks / name).astype(float)
-        voxels = np.indices(crop.shape)[::-1].reshape(3, -1) + 0.5
-        at = np.array(record["pixel_matrix"]) @ np.concatenate((voxels, np.ones((1, voxels.shape[1]))))
-        expected = ndimage.map_coordinates(volume, at[2::-1] - 0.5, order=1, mode="nearest").reshape(crop.shape)
+        expected = read_at(record, volume, crop.shape, mode="nearest")
         assert np.abs(crop - expected).max() < 0.02 * np.ptp(volume)
         corners = np.array(record["pixel_matrix"])[:3] @ (*crop.shape[::-1], 1)
         np.testing.assert_allclose(record["fiducials"][-1], corners, atol=0.01)
@@ -96,11 +102,18 @@ def test_the_same_again_does_nothing_and_something_else_does(bars, stacks, tmp_p
     assert np.load(tmp_path / "out" / "one.npy").shape == (4, 5, 6)
 
 
-def test_one_volume_beside_itself_in_another_format(bars, stacks):
-    run = stn("rectify", stacks / "three.tif", "-m", bars / "run", "--always", "--format", "npy", "--fill", "white")
+def test_one_volume_beside_itself_in_another_format(stacks, tmp_path):
+    write_model(tmp_path / "far", zoom=1.25)
+    run = stn("rectify", stacks / "three.tif", "-m", tmp_path / "far", "--always", "--format", "npy", "--fill", "white")
     assert run.returncode == 0, run.stderr
-    assert np.load(stacks / "three.rectified.npy").dtype == np.uint16
-    assert json.loads((stacks / "three.rectified.json").read_text())["output"]["format"] == "NPY"
+    record = json.loads((stacks / "three.rectified.json").read_text())
+    assert (record["status"], record["output"]["format"]) == ("done", "NPY")
+    crop, volume = np.load(stacks / "three.rectified.npy"), tifffile.imread(stacks / "three.tif").astype(float)
+    assert crop.dtype == np.uint16
+    white = volume.max()
+    expected = read_at(record, volume, crop.shape, mode="grid-constant", cval=white)
+    assert np.abs(crop - expected).max() < 0.02 * np.ptp(volume)
+    assert np.abs(expected - read_at(record, volume, crop.shape, mode="nearest")).max() > 0.04 * np.ptp(volume)
 
 
 def test_what_is_doubtful_passes_through_as_it_is(bars, stacks, tmp_path):
@@ -177,15 +190,21 @@ def test_from_python(bars):
         model(voxels, size=(3, 4))
 
 
-@pytest.fixture(scope="module")
-def never_moves(tmp_path_factory):
-    """A model whose net has learned nothing: it finds every volume upright."""
-    folder = tmp_path_factory.mktemp("still")
+def write_model(folder, zoom=1.0):
+    """A model whose net has learned nothing: it finds every volume upright, in a box `zoom` times as large."""
     stage = LocalizerConfig(
         transform=TransformConfig("affine3d"), input_size=(16, 16, 16), widths=(2, 2), hidden=4, channels=1
     )
     model = Rectifier(ModelConfig(stages=(stage,))).eval()
+    with torch.no_grad():
+        model.transformer.stages[0].localizer.head.bias[[0, 5, 10]] += zoom - 1
     write_checkpoint(model, folder, name="still", description="", training={}, metrics=Metrics())
+
+
+@pytest.fixture(scope="module")
+def never_moves(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("still")
+    write_model(folder)
     return stn_cli.load(folder)
 
 

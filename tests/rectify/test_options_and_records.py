@@ -73,25 +73,31 @@ def test_the_most_errors_are_a_number_of_inputs(text, inputs):
     st.fixed_dictionaries(
         {},
         optional={
-            "size": st.tuples(st.integers(), st.integers()),
-            "height": st.integers(),
-            "quality": st.integers(),
-            "min_confidence": st.floats(),
+            "size": st.tuples(st.integers(-2, 40_000), st.integers(-2, 40_000)),
+            "height": st.integers(-2, 40_000),
+            "quality": st.integers(-2, 110),
+            "min_confidence": st.floats(-0.1, 1.1) | st.just(math.nan),
             "time_limit": st.floats(),
-            "batch_size": st.integers(),
-            "workers": st.integers(),
-            "max_pixels": st.integers(),
+            "batch_size": st.integers(-2),
+            "workers": st.integers(-2),
+            "max_pixels": st.integers(-2),
         },
     )
 )
 def test_options_are_within_their_bounds_or_refused(options):
+    sides = [*options.get("size", ()), *([options["height"]] if "height" in options else [])]
+    fits = [
+        all(1 <= side <= 32_766 for side in sides),
+        not {"size", "height"} <= options.keys(),
+        1 <= options.get("quality", 1) <= 100,
+        0 <= options.get("min_confidence", 0) <= 1,
+        0 < options.get("time_limit", 1) * 1000 < 2**31,  # as the system counts it
+        all(options.get(name, 1) >= 1 for name in ("batch_size", "workers", "max_pixels")),
+    ]
     made = taken(lambda: RectifyOptions(**options))
+    assert (made is not None) == all(fits)
     if made is not None:
-        assert made.size is None or all(1 <= side <= 32_766 for side in made.size)
-        assert made.quality is None or 1 <= made.quality <= 100
-        assert made.min_confidence is None or 0 <= made.min_confidence <= 1
-        assert 0 < made.time_limit * 1000 < 2**31, "as the system counts it"
-        assert min(made.batch_size, made.workers, made.max_pixels) >= 1
+        assert {name: getattr(made, name) for name in options} == options
 
 
 ESCAPED = st.lists(st.sampled_from([b"\\", b"x", b"5c", b"ff", b"8", b"\xff", b"\xc3\xa9"]), min_size=1).map(b"".join)

@@ -53,10 +53,23 @@ def test_at_the_identity_it_is_the_classifier_alone():
 
 
 def test_gradients_reach_the_levels_before_it_both_ways():
-    made = model(1).train()
-    theta = made(torch.rand(4, 1, 24, 24)).located.transform.theta
-    theta.square().sum().backward()
-    assert float(made.classifier.layers[1][0].weight.grad.abs().sum()) > 0
+    """Through what the localization net sees, and through what is sampled: both are in the finite difference."""
+    made, image = model(1).double(), torch.rand(2, 1, 24, 24, dtype=torch.float64)
+    weight = made.classifier.layers[1][0].weight
+    made(image).logits.square().sum().backward()
+    made.requires_grad_(False)
+    step = 1e-8 * torch.sign(weight.grad)
+    losses = []
+    for sign in (1, -1):
+        weight += sign * step
+        losses.append(float(made(image).logits.square().sum()))
+        weight -= sign * step
+    difference = (losses[0] - losses[1]) / 2
+    assert difference == pytest.approx(float((weight.grad * step).sum()), rel=1e-4)
+    weight.grad = None
+    made.requires_grad_(True)
+    made(image).located.transform.theta.square().sum().backward()
+    assert float(weight.grad.abs().sum()) > 0
 
 
 def test_weights_are_counted_once():
