@@ -58,16 +58,23 @@ def milliseconds_a_crop(checkpoint: Checkpoint, rounds: int) -> dict[str, float]
     """Medians of all localization passes of a model on a batch, and of that of its direction net, by the length."""
     engine = OnnxEngine(checkpoint, os.cpu_count() or 1)
     named = zip(localizer_names(engine.model), engine.model.stages, strict=True)
-    passes = {"localization": [(graph, stage.input_size) for graph, stage in named for _ in range(stage.repeat)]}
+    channels = engine.model.channels
+    passes = {
+        "localization": [
+            (graph, (channels * len(stage.looks), *stage.input_size))
+            for graph, stage in named
+            for _ in range(stage.repeat)
+        ]
+    }
     if engine.model.direction is not None:
-        passes["direction"] = [(DIRECTION, engine.model.direction.input_size)]
+        passes["direction"] = [(DIRECTION, (channels, *engine.model.direction.input_size))]
     return {name: milliseconds(engine, some, rounds) for name, some in passes.items()}
 
 
 def milliseconds(engine: OnnxEngine, passes: list[tuple[str, Size]], rounds: int) -> float:
     """Median of passes on a batch, one after another, by the length of the batch."""
     rng, times = np.random.default_rng(0), []
-    shown = [(graph, rng.random((BATCH, engine.model.channels, *size), dtype=np.float32)) for graph, size in passes]
+    shown = [(graph, rng.random((BATCH, *shape), dtype=np.float32)) for graph, shape in passes]
     for _ in range(rounds + 1):
         started = time.perf_counter()
         for graph, views in shown:

@@ -69,9 +69,10 @@ def work_floor(job: tuple[list[Path], Path, str, tuple[int, int] | None]) -> flo
     cv2.setNumThreads(1)
     engine = OnnxEngine(open_checkpoint(model))
     named = zip(localizer_names(engine.model), engine.model.stages, strict=True)
-    passes = [(graph, stage.input_size) for graph, stage in named for _ in range(stage.repeat)]
-    passes += [(CLASSIFIER, engine.model.classifier.input_size)] if engine.model.classifier else []
-    views = [(graph, np.zeros((BATCH, engine.model.channels, *shape), np.float32)) for graph, shape in passes]
+    passes = [(graph, len(stage.looks), stage.input_size) for graph, stage in named for _ in range(stage.repeat)]
+    passes += [(CLASSIFIER, 1, engine.model.classifier.input_size)] if engine.model.classifier else []
+    channels = engine.model.channels
+    views = [(graph, np.zeros((BATCH, looks * channels, *shape), np.float32)) for graph, looks, shape in passes]
     started = time.perf_counter()
     for file in files:
         pixels = decode(file)

@@ -141,7 +141,7 @@ def _graphs(model: Rectifier) -> dict[str, bytes]:
     folded, channels = inference_model(model), model.config.channels
     stages = model.config.stages * model.config.heads
     outputs = [["theta", "confidence", *(["upright"] if stage.votes_on_up else [])] for stage in stages]
-    shapes = [(channels, *stage.input_size) for stage in stages]
+    shapes = [(channels * len(stage.looks), *stage.input_size) for stage in stages]
     if model.config.direction is not None:
         outputs.append(["upright"])
         shapes.append((channels, *model.config.direction.input_size))

@@ -48,7 +48,8 @@ def info(name: Name, json: AsJson = False) -> None:
         result(f"  transform   {_kinds(checkpoint)}")
         for number, stage in enumerate(header.model.stages, 1):
             size = "x".join(map(str, stage.input_size))
-            result(f"  stage {number}     sees {size}x{stage.channels}, {stage.trunk} net of {stage.widths}")
+            looks = f", {len(stage.looks)} looks" if len(stage.looks) > 1 else ""
+            result(f"  stage {number}     sees {size}x{stage.channels}, {stage.trunk} net of {stage.widths}{looks}")
         if (direction := header.model.direction) is not None:
             size = "x".join(map(str, direction.input_size))
             result(f"  direction   sees {size}x{direction.channels}, conv net of {direction.widths}")

@@ -86,7 +86,8 @@ def _network(plan: "Plan") -> str:
     for stage in config.stages:
         layout = f" {stage.transform.layout}" if stage.transform.layout else ""
         again = f" ({stage.repeat}×)" if stage.repeat > 1 else ""
-        parts.append(f"{stage.transform.kind}{layout} from {_size(stage.input_size)}{again}")
+        looks = f", {len(stage.looks)} looks" if len(stage.looks) > 1 else ""
+        parts.append(f"{stage.transform.kind}{layout} from {_size(stage.input_size)}{again}{looks}")
     if config.direction is not None:
         parts.append(f"direction from {_size(config.direction.input_size)}")
     if "classify" in config.objectives:

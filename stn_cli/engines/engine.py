@@ -24,7 +24,7 @@ from stn_cli.geometry import (
 from stn_cli.images import Pixels
 from stn_cli.images.channels import over_white
 from stn_cli.networks.config import Size
-from stn_cli.networks.refinement import doubtful, enlarged, refined, righted, upright_odds
+from stn_cli.networks.refinement import all_looks, doubtful, enlarged, refined, righted, upright_odds
 from stn_cli.sampling.kinds import Fill, Resample
 from stn_cli.sampling.warp import Each, Reading
 
@@ -166,8 +166,9 @@ class Engine(ABC):
         odds, confidence = np.zeros(len(taken)), np.ones(len(taken))
         named = list(zip(localizer_names(self.model, head), self.model.stages, strict=True))
         for graph, stage in (pair for pair in named for _ in range(pair[1].repeat)):
-            views = self.views(taken, enlarged(found, stage.margin), stage.input_size, each)
-            theta, confidence, *upright = self.infer(graph, views)
+            shown = all_looks(found, stage.margin, stage.looks)
+            seen = self.joined([self.views(taken, look, stage.input_size, each) for look in shown])
+            theta, confidence, *upright = self.infer(graph, seen)
             if not all(np.isfinite(said).all() for said in (theta, *upright)):
                 raise ModelError(f"{graph} of {self.checkpoint.path} predicts values that are not finite")
             self._check_probabilities(graph, confidence)

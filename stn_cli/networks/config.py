@@ -106,6 +106,8 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         pooled_votes: the votes come from what the trunk sees before its last level, averaged along the width: letters
             tell which way is up wherever they stand. Of a `conv` trunk.
         repeat: how often it refines what it found itself, all told.
+        looks: degrees by which it turns what it is shown, once it has learned: the angle of a similarity is that on
+            which the votes of all these looks agree. Whole bins, and 0 the first: all but the angle is what that says.
     """
 
     transform: TransformConfig
@@ -122,6 +124,7 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     angle_window: float = 0.0
     pooled_votes: bool = False
     repeat: int = 1
+    looks: tuple[float, ...] = (0.0,)
 
     @property
     def votes_on_up(self) -> bool:
@@ -149,6 +152,11 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise UsageError("the layers of a sequence end in `hidden` units, and begin with `channels`")
 
     def _check_votes(self) -> None:
+        bins = [look * self.angle_bins / 360 for look in self.looks]
+        if bins[:1] != [0.0] or len(bins) > _MOST_REPEATS or not all(each.is_integer() for each in bins):
+            raise UsageError(f"looks are 1 to {_MOST_REPEATS} angles, 0 the first, the others of whole angle_bins")
+        if bins != [0.0] and (self.transform.kind != "similarity" or not self.angle_bins):
+            raise UsageError("several looks are taken by similarities whose angle_bins vote on the angle")
         if self.angle_bins and self.transform.kind not in ("similarity", "affine", "tps"):
             raise UsageError("angle_bins vote on the angle of similarities, affine maps and splines alone")
         if self.angle_bins and self.limits is not None:
@@ -320,8 +328,15 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if classifier is None or classifier.backbone or not 0 < self.insert_at < len(classifier.widths):
             most = len(classifier.widths) - 1 if classifier is not None and not classifier.backbone else 0
             raise UsageError(f"insert_at is 0 to {most} here: levels of a classifier of our own, one of them behind it")
-        if len(self.stages) > 1 or self.heads > 1 or self.reader or stage.repeat > 1 or stage.margin != 1:
-            raise UsageError("inside a classifier stands a transformer of one stage, alone, without margin or repeats")
+        if (
+            len(self.stages) > 1
+            or self.heads > 1
+            or self.reader
+            or stage.repeat > 1
+            or stage.margin != 1
+            or len(stage.looks) > 1
+        ):
+            raise UsageError("inside a classifier stands a transformer of one stage that looks once, without margin")
         if stage.input_size != classifier.input_size:
             raise UsageError("a net inside a classifier is shown what that sees: their input sizes are the same")
         self.localizer(stage)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stn_cli.annotations import Float
+from stn_cli.errors import UsageError
 from stn_cli.geometry.arrays import at_least_float32, matmul
 from stn_cli.networks.config import LocalizerConfig, Size
 from stn_cli.networks.layers import GreyConv2d
@@ -101,11 +102,18 @@ class LocalizationNet(nn.Module):
     directions: Tensor
 
     def forward(self, x: Float[Tensor, "b c *size"]) -> Pose:
+        """Of one look, or of all `looks`, joined along the channels; UsageError for any other number of channels."""
+        channels, looks = self.config.channels, self.config.looks
+        if x.shape[1] not in (channels, channels * len(looks)):
+            raise UsageError(f"a localization net that sees {channels} channels was shown {x.shape[1]}")
         levels = cast("nn.Sequential", self.trunk[1])
-        fine = levels[:-_LAST_LEVEL](self.trunk[0](x))
+        fine = levels[:-_LAST_LEVEL](self.trunk[0](x.reshape(-1, channels, *x.shape[2:])))
         raw = at_least_float32(self.head(self.trunk[2:](levels[-_LAST_LEVEL:](fine))))
         dof = len(self.identity)
         votes = raw[:, dof + 1 :] if self.votes is None else at_least_float32(self.votes(fine))
+        if x.shape[1] != channels:
+            votes = self._agreed(votes.unflatten(0, (-1, len(looks))))
+            raw = raw.unflatten(0, (-1, len(looks)))[:, 0]
         theta, reached = self._theta(raw[:, :dof], votes)
         return Pose(theta, raw[:, dof], votes, reached)
 
@@ -127,6 +135,12 @@ class LocalizationNet(nn.Module):
             return _turned_box(step, self._angle(votes))
         log_scale, _, shift_x, shift_y = step.unbind(1)
         return torch.stack((log_scale, self._angle(votes), shift_x, shift_y), dim=1)
+
+    def _agreed(self, votes: Float[Tensor, "b looks bins"]) -> Float[Tensor, "b bins"]:
+        """The mean of the looks' logits, turned back: the geometric mean of their probabilities."""
+        bins = votes.shape[2]
+        each = zip(self.config.looks, votes.unbind(1), strict=True)
+        return torch.stack([said.roll(round(look * bins / 360), dims=1) for look, said in each]).mean(dim=0)
 
     def _angle(self, votes: Float[Tensor, "b bins"]) -> Float[Tensor, " b"]:
         """The mean direction of the votes near the strongest: opposite opinions do not mix.

@@ -130,4 +130,4 @@ def _transformer(config: ModelConfig, classifier: nn.Module | None) -> SpatialTr
 def _stage(config: LocalizerConfig, model: ModelConfig, classifier: nn.Module | None) -> Stage:
     net = LocalizationNet(model.localizer(config))
     inside = InsideLocalizer(net, cast("CropClassifier", classifier), model.insert_at) if model.insert_at else None
-    return Stage(inside or net, config.transform.spec, config.input_size, config.margin, config.repeat)
+    return Stage(inside or net, config.transform.spec, config.input_size, config.margin, config.repeat, config.looks)

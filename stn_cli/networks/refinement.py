@@ -1,6 +1,9 @@
 """From what one localization net found to what the next is shown and finds, for every engine. No torch here."""
 
-from stn_cli.geometry import Affine3d, Attention, Linear, ThinPlateSpline, Transform
+import math
+from collections.abc import Sequence
+
+from stn_cli.geometry import Affine3d, Attention, Linear, Similarity, ThinPlateSpline, Transform
 from stn_cli.geometry.arrays import Array, like, namespace
 
 
@@ -14,6 +17,14 @@ def zoom(factor: float, dims: int, array: Array) -> Linear:
 def enlarged(found: Transform, margin: float) -> Transform:
     """What a localization net is shown: the region found so far, enlarged about its centre."""
     return _zoomed(found, margin)
+
+
+def all_looks(found: Transform, margin: float, looks: Sequence[float]) -> list[Transform]:
+    """What a net is shown that takes several looks: `enlarged`, turned by so many degrees each time."""
+    shown = enlarged(found, margin)
+    return [
+        shown @ Similarity(like((0.0, math.radians(look), 0.0, 0.0), found.theta)) if look else shown for look in looks
+    ]
 
 
 def refined(found: Transform, predicted: Transform, margin: float) -> Transform:

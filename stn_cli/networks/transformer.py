@@ -20,7 +20,7 @@ from stn_cli.geometry.arrays import at_least_float32
 from stn_cli.networks.config import Limits, LocalizerConfig, Size, TransformConfig
 from stn_cli.networks.direction import DirectionNet
 from stn_cli.networks.localization import LocalizationNet, Pose
-from stn_cli.networks.refinement import doubtful, enlarged, refined, righted, upright_odds, zoom
+from stn_cli.networks.refinement import all_looks, doubtful, enlarged, refined, righted, upright_odds, zoom
 from stn_cli.sampling.differentiable import sample
 from stn_cli.sampling.kinds import Fill, Resample
 
@@ -34,6 +34,8 @@ class Stage(nn.Module):
         input_size: the localizer sees the region found so far at this size; None: the input itself, as it is.
         margin: that region enlarged by this factor.
         repeat: how often it refines what it found itself, all told.
+        looks: degrees by which that region is turned, once each: in evaluation the localizer sees all these views,
+            joined along their channels, and in training the region itself alone.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Stage(nn.Module):
         input_size: Sequence[int] | None = None,
         margin: float = 1.0,
         repeat: int = 1,
+        looks: Sequence[float] = (0.0,),
     ) -> None:
         super().__init__()
         self.localizer = localizer
@@ -50,6 +53,7 @@ class Stage(nn.Module):
         self.input_size = None if input_size is None else tuple(input_size)
         self.margin = margin
         self.repeat = repeat
+        self.looks = tuple(looks)
 
 
 Start = Callable[[Stage, Transform], Transform]
@@ -229,8 +233,10 @@ class SpatialTransformer(nn.Module):
 
     def _seen(self, x: Tensor, stage: Stage, begin: Transform, *, whole: bool) -> Tensor:
         view, size = x, stage.input_size or tuple(x.shape[2:])
-        if not whole or stage.margin != 1.0 or size != tuple(x.shape[2:]):
-            view = sample(x, enlarged(begin, stage.margin), size, resample=self.resample, fill=self.fill)
+        looks = (0.0,) if self.training else stage.looks
+        if not whole or stage.margin != 1.0 or size != tuple(x.shape[2:]) or len(looks) > 1:
+            shown = all_looks(begin, stage.margin, looks)
+            view = torch.cat([sample(x, each, size, resample=self.resample, fill=self.fill) for each in shown], dim=1)
         return view.to(next(stage.localizer.parameters(), view).dtype)
 
     def _first_frame(self, x: Tensor, stage: Stage) -> Transform:

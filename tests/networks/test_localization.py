@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax, softmax
 
 from stn_cli.errors import UsageError
 from stn_cli.geometry import KINDS
@@ -156,6 +157,27 @@ def test_in_windows_the_votes_are_left_to_their_own_loss():
     assert not net.head.bias.grad[-36:].any()
 
 
+def test_the_angle_is_that_on_which_all_looks_agree_and_all_else_what_the_first_says():
+    looks, bins = (0.0, -20.0, 40.0), 36
+    net = with_opinions(LocalizationNet(config("similarity", angle_bins=bins, angle_window=20.0, looks=looks)))
+    views = [shown(), shown().flip(3), shown().flip(2)]
+    with torch.no_grad():
+        together, apart_ = net(torch.cat(views, dim=1)), [net(view) for view in views]
+    chances = [log_softmax(pose.angle_votes.numpy(), axis=1) for pose in apart_]
+    agreed = np.mean([np.roll(each, int(look / 10), axis=1) for look, each in zip(looks, chances, strict=True)], axis=0)
+    expected = [angle_of(row, 20.0) for row in softmax(agreed, axis=1)]
+    assert (apart(np.degrees(together.theta[:, 1].numpy()), expected) < 0.01).all()
+    assert (apart(np.degrees(apart_[0].theta[:, 1].numpy()), expected) > 0.1).any()
+    torch.testing.assert_close(together.theta[:, [0, 2, 3]], apart_[0].theta[:, [0, 2, 3]])
+    torch.testing.assert_close(together.confidence, apart_[0].confidence)
+
+
+def test_other_channels_than_a_net_sees_are_a_usage_error():
+    net = LocalizationNet(config("similarity", angle_bins=36, looks=(0.0, 10.0)))
+    with pytest.raises(UsageError, match="sees 1 channels was shown 3"):
+        net(shown(channels=3))
+
+
 @pytest.mark.parametrize("bound", [0.25, 2.0])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_no_parameter_goes_further_than_the_bound(bound, sign):
@@ -209,6 +231,13 @@ def test_a_blank_image_gives_finite_parameters():
         {"kind": "similarity", "angle_bins": 3, "angle_window": 45.0},
         {"kind": "similarity", "angle_bins": 36, "angle_window": np.nan},
         {"kind": "border 2x5", "angle_bins": 2, "angle_window": 15.0},
+        {"kind": "similarity", "angle_bins": 36, "looks": ()},
+        {"kind": "similarity", "angle_bins": 36, "looks": (10.0, 0.0)},
+        {"kind": "similarity", "angle_bins": 36, "looks": (0.0, 5.0)},
+        {"kind": "similarity", "angle_bins": 36, "looks": (0.0, np.nan)},
+        {"kind": "similarity", "angle_bins": 36, "looks": (0.0,) * 9},
+        {"kind": "similarity", "looks": (0.0, 10.0)},
+        {"kind": "affine", "angle_bins": 36, "looks": (0.0, 10.0)},
     ],
 )
 def test_a_net_that_makes_no_sense_is_a_usage_error(options):

@@ -103,6 +103,22 @@ def test_a_stage_that_repeats_refines_what_it_found():
     torch.testing.assert_close(located.transform.theta, (a @ a @ a).theta.expand(2, -1))
 
 
+def test_a_stage_looks_several_times_once_it_has_learned():
+    seen = []
+
+    class Watching(nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return torch.zeros(len(x), 4)
+
+    look = Stage(Watching(), spec("similarity"), (16, 16), looks=(0.0, 90.0))
+    transformer, x = SpatialTransformer([look], (16, 16)), images(2, 3, 16, 16)
+    transformer.train().locate(x)
+    transformer.eval().locate(x)
+    torch.testing.assert_close(seen[0], x)
+    torch.testing.assert_close(seen[1], torch.cat((x, x.rot90(1, (2, 3))), dim=1), atol=1e-5, rtol=0)
+
+
 def test_training_may_begin_a_later_stage_elsewhere():
     x, localizers = images(2, 1, 40, 48), [Says(example("affine").theta) for _ in range(2)]
     net = SpatialTransformer([Stage(one, spec("affine"), (16, 16), repeat=2) for one in localizers], (8, 8))
