@@ -1,12 +1,10 @@
 """From a run to a model as it is bundled: it gets its habits, and loses the hidden units that never fire.
 
-    python models/text/finish.py /usr/share/fonts runs/text models/text runs/text-5-finished
-
-Stages that learned without a direction net get that of another model, if one is named last.
+    python models/text/finish.py /usr/share/fonts runs/text models/text
 
 Rectifiers die in training: a unit that is silent on all of 4,096 samples says nothing. Without those the checkpoint
-stays below 8 MB, and finds what it found before. It ran after the third part and every later one; before the fifth had
-ended it spared the third net.
+stays below 8 MB, and finds what it found before. It ran after the third part, from whose weights the fourth began,
+after the fourth, and after the last; before that it spared the third net.
 """
 
 import sys
@@ -95,21 +93,12 @@ def pruned(model: Rectifier, images: torch.Tensor) -> Rectifier:
     return smaller.eval()
 
 
-def with_direction(model: Rectifier, other: Rectifier) -> Rectifier:
-    """The stages of `model`, and the direction net of `other`."""
-    joined = Rectifier(msgspec.structs.replace(model.config, direction=other.config.direction))
-    theirs = {name: value for name, value in other.state_dict().items() if name.startswith("transformer.direction.")}
-    joined.load_state_dict({**model.state_dict(), **theirs})
-    return joined.eval()
-
-
-def main(fonts: Path, run: Path, target: Path, directed: Path | None = None) -> None:
+def main(fonts: Path, run: Path, target: Path) -> None:
     config = read_config(Path(__file__).parent / "config.toml")
     header = open_checkpoint(str(run)).header
     model = load_model(open_checkpoint(str(run)))
-    if directed is not None:
-        model = with_direction(model, load_model(open_checkpoint(str(directed))))
-    model.config = msgspec.structs.replace(model.config, upright_odds=config.upright_odds)
+    direction = config.direction if model.config.direction else None
+    model.config = msgspec.structs.replace(model.config, upright_odds=config.upright_odds, direction=direction)
     model.transformer.upright_odds = config.upright_odds
     canvases = rendered(fonts, config)
     checkpoint = write_checkpoint(

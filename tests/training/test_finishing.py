@@ -1,16 +1,13 @@
-"""The scripts between the parts of the bundled `text` model: what they leave out or take over changes no output."""
+"""The script between the parts of the bundled `text` model: what it leaves out changes no output."""
 
 import importlib.util
 
-import msgspec
 import pytest
 import torch
 
-from stn_cli.networks.config import DirectionConfig, LocalizerConfig, ModelConfig, TransformConfig
+from stn_cli.networks.config import LocalizerConfig, ModelConfig, TransformConfig
 from stn_cli.networks.model import Rectifier
 from tests.running import ROOT
-
-DIRECTION = DirectionConfig(input_size=(16, 32), widths=(8, 16, 16), blocks=1, hidden=16, channels=1)
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +18,16 @@ def finish():
     return module
 
 
-def rectifier(seed, direction=None):
-    """Two stages and perhaps a direction net, all with opinions."""
-    torch.manual_seed(seed)
+def rectifier():
+    """Two stages with opinions."""
+    torch.manual_seed(1)
     common = {"input_size": (16, 32), "widths": (4, 8, 8), "hidden": 12, "channels": 1, "angle_bins": 2}
     ribbon = TransformConfig("tps", "ribbon 2x5")
     stages = (
         LocalizerConfig(transform=ribbon, **common),
         LocalizerConfig(transform=ribbon, **common, pooled_votes=True),
     )
-    model = Rectifier(ModelConfig(stages=stages, direction=direction)).eval()
+    model = Rectifier(ModelConfig(stages=stages)).eval()
     for name, weight in model.named_parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.02 if name.endswith("head.weight") else 0.3)
@@ -42,7 +39,7 @@ def images():
 
 
 def test_units_that_never_fire_are_not_missed(finish, capsys):
-    model = rectifier(1)
+    model = rectifier()
     with torch.no_grad():
         for stage, silent in zip(model.transformer.stages, ((2, 5), (0, 7, 11)), strict=True):
             stage.localizer.trunk[2].bias[list(silent)] = -1e4
@@ -56,14 +53,3 @@ def test_units_that_never_fire_are_not_missed(finish, capsys):
     torch.testing.assert_close(after.transform.theta, before.transform.theta)
     torch.testing.assert_close(after.confidence, before.confidence)
     assert f"{hidden[0]} of 12 hidden units fire" in capsys.readouterr().out
-
-
-def test_stages_keep_their_weights_beside_the_direction_net_of_another_model(finish):
-    stages, other = rectifier(1), rectifier(2, DIRECTION)
-    joined = finish.with_direction(stages, other)
-    assert joined.config == msgspec.structs.replace(stages.config, direction=DIRECTION)
-    lines = torch.rand((4, 1, 16, 32), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        torch.testing.assert_close(joined.transformer.direction(lines), other.transformer.direction(lines))
-        for mine, theirs in zip(joined.transformer.stages, stages.transformer.stages, strict=True):
-            torch.testing.assert_close(mine.localizer(lines).theta, theirs.localizer(lines).theta)
