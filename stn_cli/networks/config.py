@@ -150,13 +150,17 @@ class LocalizerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             _check_levels(self.widths, self.input_size)
         elif self.sequence.shapes(self.input_size)[-1] != (self.hidden,) or len(self.sequence.mean) != self.channels:
             raise UsageError("the layers of a sequence end in `hidden` units, and begin with `channels`")
+        self._check_looks()
 
-    def _check_votes(self) -> None:
+    def _check_looks(self) -> None:
         bins = [look * self.angle_bins / 360 for look in self.looks]
-        if bins[:1] != [0.0] or len(bins) > _MOST_REPEATS or not all(each.is_integer() for each in bins):
-            raise UsageError(f"looks are 1 to {_MOST_REPEATS} angles, 0 the first, the others of whole angle_bins")
+        are_whole = all(abs(look) <= 180 and each.is_integer() for look, each in zip(self.looks, bins, strict=True))
+        if bins[:1] != [0.0] or len(bins) > _MOST_REPEATS or not are_whole:
+            raise UsageError(f"looks are 1 to {_MOST_REPEATS} angles up to 180, 0 the first, all of whole angle_bins")
         if bins != [0.0] and (self.transform.kind != "similarity" or not self.angle_bins):
             raise UsageError("several looks are taken by similarities whose angle_bins vote on the angle")
+
+    def _check_votes(self) -> None:
         if self.angle_bins and self.transform.kind not in ("similarity", "affine", "tps"):
             raise UsageError("angle_bins vote on the angle of similarities, affine maps and splines alone")
         if self.angle_bins and self.limits is not None:

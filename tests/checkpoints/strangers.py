@@ -225,7 +225,10 @@ in_stage("monstrous_first_layer", 0, "beyond all reasonable size", trunk="fc", i
 in_stage("impossible_architecture", 0, "make no network", widths=[])
 in_stage("negative_widths", 0, "make no network", widths=[-8, 16])
 in_stage("endless_repetition", 0, "repeat is 1 to 8", repeat=10**6)
-SEES_VOLUMES = {"transform": {"kind": "affine3d"}, "angle_bins": 0, "angle_window": 0.0}
+in_stage("looks_between_bins", 1, "looks are 1 to 8 angles", looks=[0.0, 1.0])
+in_stage("endless_looks", 1, "looks are 1 to 8 angles", looks=[0.0] * 10_000)
+in_stage("looks_far_around", 1, "looks are 1 to 8 angles", looks=[0.0, 3e300])
+SEES_VOLUMES = {"transform": {"kind": "affine3d"}, "angle_bins": 0, "angle_window": 0.0, "looks": [0.0]}
 in_stage("volume_transform", 1, "affine3d is the transform of volumes", **SEES_VOLUMES)
 in_stage("volumes_in_series_with_images", 1, "all see volumes", input_size=[16, 16, 16], **SEES_VOLUMES)
 in_stage("input_of_four_sides", 0, "nets see HxW", input_size=[8, 8, 8, 8])
